@@ -1,0 +1,127 @@
+"""A real Kafka for one machine: one node, KRaft, its data in one folder.
+
+Starting it on a folder with data continues with that data, also after a SIGKILL. Nothing here is
+fit for production: one replica, and topics' flushing left to the operating system.
+"""
+
+import base64
+import contextlib
+import shutil
+import uuid
+from pathlib import Path
+
+from deploy.local import jars
+from deploy.local.ports import HOST
+from deploy.local.process import Child, Command
+from shared.errors import SetupError
+
+START_SECONDS = 90.0
+STOP_SECONDS = 8.0
+
+_STARTED = "Kafka Server started"
+_LOGGING = Path(__file__).parent / "kafka" / "log4j2.xml"
+_ADVICE = "Free memory and disk, or give another KAFKA_PORT; 'make reset' forgets damaged data."
+
+_PROPERTIES = """\
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@{host}:{controller_port}
+listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller_port}
+advertised.listeners=PLAINTEXT://{host}:{port}
+controller.listener.names=CONTROLLER
+log.dirs={data}
+auto.create.topics.enable=false
+group.initial.rebalance.delay.ms=0
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=4
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+share.coordinator.state.topic.num.partitions=1
+broker.heartbeat.interval.ms=500
+broker.session.timeout.ms=3000
+num.network.threads=2
+num.io.threads=4
+num.recovery.threads.per.data.dir=2
+log.cleaner.dedupe.buffer.size=16777216
+"""
+
+
+class Kafka:
+    """One broker: `start`, `stop`, `kill`, and again `start`, always with the same data."""
+
+    def __init__(self, home: Path, *, port: int, controller_port: int, libs: Path) -> None:
+        self.port = port
+        self._home = home.absolute()
+        self._libs = libs.absolute()
+        self._properties = _PROPERTIES.format(
+            host=HOST, port=port, controller_port=controller_port, data=self._data
+        )
+        self.child = Child("kafka", Command(self._java("kafka.Kafka", self._config)), self._log)
+
+    @property
+    def bootstrap(self) -> str:
+        """Where clients connect, `host:port`."""
+        return f"{HOST}:{self.port}"
+
+    async def start(self, seconds: float = START_SECONDS) -> None:
+        """Start the broker and wait until it serves; the folder is made and formatted if new.
+
+        Raises:
+            SetupError: it did not come up; the message holds the end of its log.
+        """
+        jars.fetch(self._libs)
+        self._home.mkdir(parents=True, exist_ok=True)
+        self._config.write_text(self._properties)
+        if not (self._data / "meta.properties").exists():
+            await self._format(seconds)
+        self.child.start()
+        if not await self.child.wrote(_STARTED, seconds):
+            await self.child.stop(STOP_SECONDS)
+            raise self.child.failure("Kafka did not start", _ADVICE)
+
+    async def stop(self, seconds: float = STOP_SECONDS) -> None:
+        """Stop the broker in order; kill it if that takes longer than `seconds`."""
+        await self.child.stop(seconds)
+        with contextlib.suppress(OSError):
+            (self._data / ".lock").unlink()
+
+    async def kill(self) -> None:
+        """End the broker as a crash would, and wait until it is gone."""
+        await self.child.kill()
+
+    async def _format(self, seconds: float) -> None:
+        shutil.rmtree(self._data, ignore_errors=True)  # a format that was interrupted
+        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        arguments = ["format", "--config", str(self._config), "--cluster-id", cluster]
+        tool = Child("kafka", Command(self._java("kafka.tools.StorageTool", *arguments)), self._log)
+        tool.start()
+        if not await tool.exited(seconds) or tool.exit_status:
+            await tool.stop(STOP_SECONDS)
+            raise tool.failure("Kafka's folder could not be formatted", _ADVICE)
+
+    def _java(self, main: str, *arguments: str | Path) -> list[str | Path]:
+        java = shutil.which("java")
+        if java is None:
+            raise SetupError(
+                "Java 17 or newer (java) is missing; the embedded Kafka needs it. Install it: "
+                "'apt-get install openjdk-17-jre-headless', 'dnf install java-17-openjdk-headless' "
+                "or 'brew install openjdk@17'."
+            )
+        options = ["-Xms128m", "-Xmx512m", "-Xshare:auto", "-XX:TieredStopAtLevel=4"]
+        logging = [f"-Dlog4j2.configurationFile={_LOGGING}", "-Dlog4j2.disable.jmx=true"]
+        return [java, *options, *logging, "-cp", f"{self._libs}/*", main, *arguments]
+
+    @property
+    def _data(self) -> Path:
+        return self._home / "data"
+
+    @property
+    def _config(self) -> Path:
+        return self._home / "server.properties"
+
+    @property
+    def _log(self) -> Path:
+        return self._home / "kafka.log"
