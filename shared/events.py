@@ -1,0 +1,780 @@
+"""Every event of the platform: its schema, its CloudEvents envelope, and the check on entry.
+
+Records are CloudEvents 1.0 in Kafka binary mode: attributes in headers, a JSON value. A value is
+decoded against its Struct **once**, where it enters a projection, a replica or a tail; a record
+that fails is refused there with the place and the reason. Unknown fields are refused too, since a
+tracking record reaches partners as the bytes it came in: what no schema names, no partner may see.
+(So a new field is added to its schema, and released, before anybody produces it.)
+
+Units: `*_unix_timestamp` and `unix_timestamp` are whole seconds, UTC; `*_at` are seconds, UTC, with
+fraction; money is a JSON number in whole currency units with at most six decimals.
+"""
+
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Literal, TypeVar
+
+import msgspec
+
+from shared.clock import rfc3339
+from shared.errors import InvalidError
+
+Id = Annotated[int, msgspec.Meta(ge=1, le=2**53 - 1)]
+"""A number that names a thing of the network (network, partner, offer)."""
+OptionalId = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
+"""As `Id`; 0 where there is none."""
+HexId = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
+"""32 lower-case hexadecimal digits: transactions and conversions."""
+Version = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
+"""Grows with every change of the same thing; a lower one never replaces a higher one."""
+Seconds = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
+"""Whole seconds since the epoch, UTC."""
+Text = Annotated[str, msgspec.Meta(max_length=600)]
+"""Free text of a partner or a browser; the public API allows 600 characters."""
+LongText = Annotated[str, msgspec.Meta(max_length=4096)]
+Money = Annotated[float, msgspec.Meta(ge=-1e9, le=1e9)]
+"""Whole currency units. Doubles carry the 15 digits of ±10⁹ with six decimals exactly."""
+Currency = Annotated[str, msgspec.Meta(pattern="^[A-Z]{3}$")]
+"""ISO 4217."""
+Flag = Annotated[int, msgspec.Meta(ge=0, le=1)]
+"""0 or 1 (clicks only; elsewhere booleans are booleans)."""
+Small = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+
+
+class Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The base of every value on the log."""
+
+
+class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A nested object of an event."""
+
+
+# --- tracking -------------------------------------------------------------------------------------
+
+
+class OfferReference(Part, frozen=True, kw_only=True):
+    """The offer a record belongs to, as the public API shows it beside each row."""
+
+    network_offer_id: Id
+    network_id: Id
+    name: Text
+    offer_status: Text = "active"
+    network_tracking_domain_id: OptionalId = 0
+
+
+class Geolocation(Part, frozen=True, kw_only=True):
+    """Where the visitor was."""
+
+    country_code: Text = ""
+    country_name: Text = ""
+    region_code: Text = ""
+    region_name: Text = ""
+    city_name: Text = ""
+    dma: Small = 0
+    dma_name: Text = ""
+    timezone: Text = ""
+    carrier_name: Text = ""
+    carrier_code: Small = 0
+    isp_name: Text = ""
+    organization: Text = ""
+    postal_code: Text = ""
+    is_mobile: bool = False
+    is_proxy: bool = False
+
+
+class DeviceInformation(Part, frozen=True, kw_only=True):
+    """What the visitor used."""
+
+    is_mobile: bool = False
+    platform_name: Text = ""
+    os_version: Text = ""
+    brand: Text = ""
+    model: Text = ""
+    is_tablet: bool = False
+    browser_name: Text = ""
+    browser_version: Text = ""
+    device_type: Text = ""
+    language: Text = ""
+    http_accept_language: Text = ""
+    is_robot: bool = False
+    is_filter: bool = False
+
+
+class TrafficRelationship(Part, frozen=True, kw_only=True):
+    """The related data of a click or an impression."""
+
+    offer: OfferReference
+    geolocation: Geolocation = Geolocation()
+    device_information: DeviceInformation = DeviceInformation()
+    query_parameters: dict[Text, LongText] = {}
+
+
+class _Tracked(Event, frozen=True, kw_only=True):
+    """What clicks, impressions and conversions have in common."""
+
+    network_id: Id
+    network_affiliate_id: Id
+    transaction_id: HexId
+    sub1: Text = ""
+    sub2: Text = ""
+    sub3: Text = ""
+    sub4: Text = ""
+    sub5: Text = ""
+    source_id: Text = ""
+    revenue_type: Text = ""
+    revenue: Money = 0.0
+    currency_id: Currency
+    coupon_code: Text = ""
+    idfa: Text = ""
+    idfa_md5: Text = ""
+    idfa_sha1: Text = ""
+    google_ad_id: Text = ""
+    google_ad_id_md5: Text = ""
+    google_ad_id_sha1: Text = ""
+    android_id: Text = ""
+    android_id_md5: Text = ""
+    android_id_sha1: Text = ""
+    creative: Text = ""
+    offer_url: Text = ""
+    tracking_domain: Text = ""
+    connection_type: Text = ""
+
+    def __post_init__(self) -> None:
+        """Refuse amounts finer than six decimals: a store would cut them silently."""
+        _six_decimals("revenue", self.revenue)
+
+
+class _Traffic(_Tracked, frozen=True, kw_only=True):
+    """What clicks and impressions have in common."""
+
+    unix_timestamp: Seconds
+    tracking_url: Text = ""
+    referer: LongText = ""
+    user_ip: Text = ""
+    relationship: TrafficRelationship
+
+
+class Click(_Traffic, frozen=True, kw_only=True):
+    """One click on a partner's tracking link (topic `tracking.clicks.v1`)."""
+
+    is_unique: Flag
+    error_code: Small = 0
+    error_message: Text = "N/A"
+    is_redirect_traffic: bool = False
+
+
+class Impression(_Traffic, frozen=True, kw_only=True):
+    """One display of a partner's creative (topic `tracking.impressions.v1`)."""
+
+
+ConversionStatus = Literal["approved", "pending", "rejected", "invalid", "on_hold"]
+
+
+class Hold(Part, frozen=True, kw_only=True):
+    """A conversion's time in the waiting room."""
+
+    on_hold_conversion_id: HexId
+    holding_period_end: Seconds
+    status: Literal["on_hold", "approved", "rejected"]
+
+
+class ConversionRelationship(Part, frozen=True, kw_only=True):
+    """The related data of a conversion."""
+
+    offer: OfferReference
+    events_count: Small = 0
+
+
+class Conversion(_Tracked, frozen=True, kw_only=True):
+    """One conversion or event, as it is at `version` (topic `tracking.conversions.v1`).
+
+    A change of status or amount is the conversion again with a higher `version`; the time of an id
+    never changes. Place and device are copied from the click.
+    """
+
+    conversion_id: HexId
+    version: Version
+    status: ConversionStatus
+    is_scrub: bool = False
+    hold: Hold | None = None
+    conversion_unix_timestamp: Seconds
+    click_unix_timestamp: Seconds = 0
+    sale_amount: Money = 0.0
+    is_event: bool = False
+    event: Text = "Base"
+    is_view_through: bool = False
+    is_redirect_traffic: bool = False
+    order_id: Text = ""
+    session_user_ip: Text = ""
+    conversion_user_ip: Text = ""
+    http_user_agent: LongText = ""
+    referer: LongText = ""
+    app_id: Text = ""
+    adv1: Text = ""
+    adv2: Text = ""
+    adv3: Text = ""
+    adv4: Text = ""
+    adv5: Text = ""
+    country: Text = ""
+    country_code: Text = ""
+    region: Text = ""
+    city: Text = ""
+    dma: Small = 0
+    carrier: Text = ""
+    isp: Text = ""
+    platform: Text = ""
+    os_version: Text = ""
+    device_type: Text = ""
+    device_model: Text = ""
+    brand: Text = ""
+    browser: Text = ""
+    language: Text = ""
+    relationship: ConversionRelationship
+
+    def __post_init__(self) -> None:
+        """Refuse amounts finer than six decimals."""
+        _six_decimals("revenue", self.revenue)
+        _six_decimals("sale_amount", self.sale_amount)
+
+
+Tracked = Click | Impression | Conversion
+
+
+def _six_decimals(name: str, amount: float) -> None:
+    if round(amount, 6) != amount:
+        raise ValueError(f"{name}: {amount!r} has more than six decimals")
+
+
+# --- master data of the network -------------------------------------------------------------------
+
+
+class NetworkProfile(Event, frozen=True, kw_only=True):
+    """A network exists once this names it (topic `network.profile.v1`)."""
+
+    network_id: Id
+    version: Version
+    displayed_name: Text
+    timezone_id: Id = 67
+    currency_id: Currency = "USD"
+    language_id: OptionalId = 1
+    logo_image_url: LongText = ""
+    favicon_image_url: LongText = ""
+    default_tracking_domain: Text = ""
+
+
+class PartnerProfile(Event, frozen=True, kw_only=True):
+    """A partner, with what decides whether a key may be issued (topic `network.partners.v1`)."""
+
+    network_id: Id
+    network_affiliate_id: Id
+    version: Version
+    name: Text
+    account_status: Literal["active", "inactive", "pending", "suspended"] = "active"
+    manager: Text = ""
+    in_onboarding: bool = False
+    has_technical_capacity: bool = True
+    has_fraud_flag: bool = False
+    has_quality_flag: bool = False
+    timezone_id: Id = 67
+    currency_id: Currency = "USD"
+    time_created: Seconds = 0
+    time_saved: Seconds = 0
+
+
+class OfferCategory(Part, frozen=True, kw_only=True):
+    """The category of an offer."""
+
+    network_category_id: OptionalId = 0
+    network_id: OptionalId = 0
+    name: Text = ""
+    status: Text = "active"
+    time_created: Seconds = 0
+    time_saved: Seconds = 0
+
+
+class OfferPayout(Part, frozen=True, kw_only=True):
+    """What a partner earns for one kind of conversion of an offer."""
+
+    network_offer_payout_revenue_id: Id
+    entry_name: Text = "Base"
+    is_default: bool = True
+    payout_type: Text = "cpa"
+    payout_amount: Money = 0.0
+    payout_percentage: Money = 0.0
+
+
+class OfferUrl(Part, frozen=True, kw_only=True):
+    """One further destination of an offer."""
+
+    network_offer_url_id: Id
+    name: Text
+    preview_url: LongText = ""
+
+
+class Offer(Event, frozen=True, kw_only=True):
+    """An offer as far as partners may see it (topic `network.offers.v1`)."""
+
+    network_id: Id
+    network_offer_id: Id
+    version: Version
+    name: Text
+    offer_status: Literal["active", "paused", "pending", "deleted"] = "active"
+    visibility: Literal["public", "require_approval", "private"] = "public"
+    currency_id: Currency = "USD"
+    thumbnail_url: LongText = ""
+    preview_url: LongText = ""
+    html_description: Annotated[str, msgspec.Meta(max_length=262_144)] = ""
+    is_description_plain_text: bool = False
+    network_tracking_domain_id: OptionalId = 0
+    is_caps_enabled: bool = False
+    caps_timezone_id: OptionalId = 0
+    daily_conversion_cap: Small = 0
+    weekly_conversion_cap: Small = 0
+    monthly_conversion_cap: Small = 0
+    global_conversion_cap: Small = 0
+    daily_click_cap: Small = 0
+    weekly_click_cap: Small = 0
+    monthly_click_cap: Small = 0
+    global_click_cap: Small = 0
+    daily_payout_cap: Money = 0.0
+    weekly_payout_cap: Money = 0.0
+    monthly_payout_cap: Money = 0.0
+    global_payout_cap: Money = 0.0
+    is_using_explicit_terms_and_conditions: bool = False
+    is_force_terms_and_conditions: bool = False
+    terms_and_conditions: Annotated[str, msgspec.Meta(max_length=262_144)] = ""
+    is_use_direct_linking: bool = False
+    is_using_suppression_list: bool = False
+    suppression_list_id: OptionalId = 0
+    app_identifier: Text = ""
+    date_live_until: Text = ""
+    time_created: Seconds = 0
+    time_saved: Seconds = 0
+    category: OfferCategory = OfferCategory()
+    payouts: tuple[OfferPayout, ...] = ()
+    urls: tuple[OfferUrl, ...] = ()
+
+
+class OfferPartner(Event, frozen=True, kw_only=True):
+    """What one partner has of one offer (topic `network.offer_partners.v1`)."""
+
+    network_id: Id
+    network_offer_id: Id
+    network_affiliate_id: Id
+    version: Version
+    visibility: Literal["visible", "hidden", "rejected", ""] = ""
+    application_status: Literal["", "pending", "approved", "rejected"] = ""
+    tracking_url: LongText = ""
+    redirect_tracking_url: LongText = ""
+    impression_tracking_url: LongText = ""
+    custom_payouts: tuple[OfferPayout, ...] = ()
+
+
+# --- keys -----------------------------------------------------------------------------------------
+
+
+class Actor(Part, frozen=True, kw_only=True):
+    """Who did it; `behind` is the person behind an impersonation, else empty."""
+
+    subject: str
+    name: str = ""
+    behind: str = ""
+    kind: Literal["staff", "partner", "system", "visitor"] = "staff"
+
+
+class _KeyEvent(Event, frozen=True, kw_only=True):
+    """What every event of `keys.events.v1` tells; never a secret."""
+
+    network_id: Id
+    network_affiliate_id: OptionalId
+    occurred_at: float
+    actor: Actor
+    reason: str = ""
+    request_id: str = ""
+    client_ip: str = ""
+
+
+class _OneKeyEvent(_KeyEvent, frozen=True, kw_only=True):
+    """An event about one key, named by id and mask."""
+
+    key_id: str
+    masked: str
+    integration: str
+
+
+class KeyIssued(_OneKeyEvent, frozen=True, kw_only=True):
+    """A key came into being; `override_reasons` were set aside by a Super User."""
+
+    allowlist: tuple[str, ...] = ()
+    expires_at: float | None = None
+    override_reasons: tuple[str, ...] = ()
+
+
+class KeyReshared(_OneKeyEvent, frozen=True, kw_only=True):
+    """A key's secret was shown to staff or to its partner, or a link to it was made."""
+
+    channel: Literal["reveal", "link", "partner"] = "reveal"
+
+
+class ShareOpened(_OneKeyEvent, frozen=True, kw_only=True):
+    """A single-use link was opened; `outcome` says what its visitor saw."""
+
+    outcome: Literal["shown", "used", "expired", "refused"] = "shown"
+
+
+class KeyRotated(_OneKeyEvent, frozen=True, kw_only=True):
+    """A successor was issued; the old key lives until `overlap_ends_at`."""
+
+    successor_key_id: str
+    overlap_ends_at: float
+
+
+class KeyRevoked(_OneKeyEvent, frozen=True, kw_only=True):
+    """A key ended for good."""
+
+
+class KeyExpired(_OneKeyEvent, frozen=True, kw_only=True):
+    """A key's time ended."""
+
+
+class AllowlistChanged(_OneKeyEvent, frozen=True, kw_only=True):
+    """The addresses a key may be used from changed; empty means any."""
+
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+
+
+class FirehoseEnabled(_KeyEvent, frozen=True, kw_only=True):
+    """A partner may open streams."""
+
+
+class FirehoseDisabled(_KeyEvent, frozen=True, kw_only=True):
+    """A partner may not open streams any more; open ones end."""
+
+
+class PartnerSuspended(_KeyEvent, frozen=True, kw_only=True):
+    """No key of the partner works until resumed."""
+
+
+class PartnerResumed(_KeyEvent, frozen=True, kw_only=True):
+    """The partner's keys work again."""
+
+
+class BudgetChanged(_KeyEvent, frozen=True, kw_only=True):
+    """A network's rate budget changed."""
+
+    realm: str
+    before: str
+    after: str
+
+
+class AccessDenied(_KeyEvent, frozen=True, kw_only=True):
+    """A member of staff lacked the permission for what they tried."""
+
+    action: str
+    permission: str
+
+
+KeysEvent = (
+    KeyIssued
+    | KeyReshared
+    | ShareOpened
+    | KeyRotated
+    | KeyRevoked
+    | KeyExpired
+    | AllowlistChanged
+    | FirehoseEnabled
+    | FirehoseDisabled
+    | PartnerSuspended
+    | PartnerResumed
+    | BudgetChanged
+    | AccessDenied
+)
+
+
+class KeyState(Event, frozen=True, kw_only=True):
+    """A key as the doors see it (topic `keys.state.v1`, compacted by `key_id`).
+
+    `digest` is the SHA-256 of the secret, lower-case hex; times are seconds, UTC; `not_before` 0
+    and `expires_at` null mean unbounded.
+    """
+
+    key_id: str
+    version: Version
+    digest: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    network_id: Id
+    network_affiliate_id: Id
+    realm: Literal["affiliate", "network", "advertiser"] = "affiliate"
+    integration: str
+    status: Literal["active", "revoked", "expired"] = "active"
+    allowlist: tuple[str, ...] = ()
+    not_before: float = 0.0
+    expires_at: float | None = None
+
+
+class PartnerAccess(Event, frozen=True, kw_only=True):
+    """What a partner may do (topic `partners.access.v1`, compacted by `network:partner`)."""
+
+    network_id: Id
+    network_affiliate_id: Id
+    version: Version
+    firehose_enabled: bool = False
+    suspended: bool = False
+
+
+class Budget(Part, frozen=True, kw_only=True):
+    """A token bucket: `rate` tokens a second up to `burst`."""
+
+    rate: Annotated[float, msgspec.Meta(gt=0, le=1e6)]
+    burst: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+
+
+class NetworkState(Event, frozen=True, kw_only=True):
+    """A network's rate budgets (topic `networks.state.v1`, compacted by network)."""
+
+    network_id: Id
+    version: Version
+    affiliate: Budget = Budget(rate=5, burst=20)
+    granular_per_hour: Annotated[int, msgspec.Meta(ge=1, le=10_000_000)] = 1000
+    shadow: bool = False
+
+
+# --- gateway, firehose, audit ---------------------------------------------------------------------
+
+
+class AccessCount(Part, frozen=True, kw_only=True):
+    """How often one combination was seen within the second; `key_id` and `masked` may be empty."""
+
+    key_id: str
+    masked: str
+    method: str
+    endpoint: str
+    status: Annotated[int, msgspec.Meta(ge=100, le=599)]
+    client_ip: str
+    count: Annotated[int, msgspec.Meta(ge=1)]
+    refusal: str = ""
+
+
+class AccessSummary(Event, frozen=True, kw_only=True):
+    """What one gateway saw of one partner within one second (topic `gateway.access.v1`).
+
+    Refusals of unknown keys have network and partner 0 (Kafka key `-:-`).
+    """
+
+    gateway: str
+    second: Seconds
+    network_id: OptionalId
+    network_affiliate_id: OptionalId
+    counts: tuple[AccessCount, ...]
+
+
+class UsageTotal(Part, frozen=True, kw_only=True):
+    """Running total of what one replica admitted from one budget."""
+
+    network_id: Id
+    realm: str
+    total: Annotated[int, msgspec.Meta(ge=0)]
+
+
+class Usage(Event, frozen=True, kw_only=True):
+    """Running totals of one gateway replica (topic `gateway.usage.v1`)."""
+
+    replica: str
+    incarnation: str
+    sequence: Annotated[int, msgspec.Meta(ge=0)]
+    totals: tuple[UsageTotal, ...]
+
+
+class SessionOpened(Event, frozen=True, kw_only=True):
+    """A partner opened a stream (topic `firehose.sessions.v1`)."""
+
+    session_id: str
+    network_id: Id
+    network_affiliate_id: Id
+    key_id: str
+    masked: str
+    client_ip: str
+    occurred_at: float
+    types: tuple[str, ...]
+    start: str
+
+
+class SessionClosed(Event, frozen=True, kw_only=True):
+    """A stream ended; `reason` is a word of the public list, `cursor` where it may go on."""
+
+    session_id: str
+    network_id: Id
+    network_affiliate_id: Id
+    key_id: str
+    masked: str
+    client_ip: str
+    occurred_at: float
+    reason: str
+    events: Annotated[int, msgspec.Meta(ge=0)]
+    bytes: Annotated[int, msgspec.Meta(ge=0)]
+    cursor: str
+
+
+class AnomalyOpened(Event, frozen=True, kw_only=True):
+    """Something unusual began (topic `audit.anomalies.v1`)."""
+
+    anomaly_id: str
+    network_id: OptionalId
+    network_affiliate_id: OptionalId
+    rule: str
+    window_start: Seconds
+    occurred_at: float
+    detail: dict[str, Any] = {}
+
+
+class AnomalyClosed(Event, frozen=True, kw_only=True):
+    """What `AnomalyOpened` with the same id told has ended."""
+
+    anomaly_id: str
+    network_id: OptionalId
+    network_affiliate_id: OptionalId
+    rule: str
+    window_start: Seconds
+    occurred_at: float
+    detail: dict[str, Any] = {}
+
+
+class Checkpoint(Event, frozen=True, kw_only=True):
+    """The head of a network's audit chain, signed (topic `audit.checkpoints.v1`).
+
+    `hash` is the head entry's, lower-case hex; `signature` is Ed25519 over the canonical JSON of
+    the other fields, base64.
+    """
+
+    network_id: OptionalId
+    sequence: Annotated[int, msgspec.Meta(ge=0)]
+    hash: str
+    occurred_at: float
+    key: str
+    signature: str
+
+
+# --- the envelope ---------------------------------------------------------------------------------
+
+E = TypeVar("E", bound=Event)
+
+Headers = Sequence[tuple[str, bytes]]
+SPEC_VERSION: Final = b"1.0"
+CONTENT_TYPE: Final = b"application/json"
+
+
+def type_name(event: type[Event] | Event) -> str:
+    """The `ce_type` of an event or event class: `portico.KeyIssued`."""
+    cls = event if isinstance(event, type) else type(event)
+    return f"portico.{cls.__name__}"
+
+
+def headers(
+    event: type[Event] | Event,
+    *,
+    source: str,
+    occurred_at: float,
+    event_id: str | None = None,
+    traceparent: str | None = None,
+) -> list[tuple[str, bytes]]:
+    """The record headers of an event by CloudEvents 1.0, Kafka binary mode.
+
+    Args:
+        event: the event or its class.
+        source: `ce_source`: the producing service, `portico/keys`.
+        occurred_at: `ce_time`, seconds UTC.
+        event_id: `ce_id`; a random UUID if none is given.
+        traceparent: the W3C trace context to pass on.
+    """
+    result = [
+        ("ce_specversion", SPEC_VERSION),
+        ("ce_id", (event_id or uuid.uuid4().hex).encode()),
+        ("ce_type", type_name(event).encode()),
+        ("ce_source", source.encode()),
+        ("ce_time", rfc3339(occurred_at).encode()),
+        ("content-type", CONTENT_TYPE),
+    ]
+    if traceparent:
+        result.append(("traceparent", traceparent.encode()))
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """The CloudEvents attributes of one record."""
+
+    id: str
+    type: str
+    source: str
+    time: str
+
+
+def envelope(record_headers: Iterable[tuple[str, bytes]]) -> Envelope:
+    """The attributes among a record's headers.
+
+    Raises:
+        InvalidError: an attribute that CloudEvents requires is missing.
+    """
+    found = {name: value for name, value in record_headers if name.startswith("ce_")}
+    try:
+        return Envelope(
+            id=found["ce_id"].decode(),
+            type=found["ce_type"].decode(),
+            source=found["ce_source"].decode(),
+            time=found.get("ce_time", b"").decode(),
+        )
+    except KeyError as error:
+        raise InvalidError(f"header {error.args[0]}: missing; CloudEvents 1.0 needs it") from error
+    except UnicodeDecodeError as error:
+        raise InvalidError(f"a ce_ header is not UTF-8: {error}") from error
+
+
+_ENCODER: Final = msgspec.json.Encoder()
+_decoders: dict[type[Event], msgspec.json.Decoder[Any]] = {}
+
+
+def encode(event: Event) -> bytes:
+    """The JSON value of an event."""
+    return _ENCODER.encode(event)
+
+
+def decode(event: type[E], value: bytes | None) -> E:
+    """The event in `value`, checked against its schema.
+
+    Raises:
+        InvalidError: not JSON, a field missing, unknown, of another type or out of range; the
+            message names the place.
+    """
+    if value is None:
+        raise InvalidError(f"{event.__name__}: a tombstone where a value is needed")
+    decoder = _decoders.get(event)
+    if decoder is None:
+        decoder = _decoders[event] = msgspec.json.Decoder(event)
+    try:
+        return decoder.decode(value)  # type: ignore[no-any-return]
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise InvalidError(f"{event.__name__}: {error}") from error
+
+
+def partner_key(network_id: int, network_affiliate_id: int) -> str:
+    """The Kafka key of everything that belongs to one partner."""
+    return f"{network_id}:{network_affiliate_id}"
+
+
+T = TypeVar("T", Click, Impression, Conversion)
+
+
+def check_tracked(event: type[T], key: bytes | None, value: bytes | None) -> T:
+    """The tracking event in `value`, proved to belong to the partner of its Kafka key.
+
+    Raises:
+        InvalidError: as `decode`, or the body's network and partner are not the key's.
+    """
+    decoded = decode(event, value)
+    if key != b"%d:%d" % (decoded.network_id, decoded.network_affiliate_id):
+        raise InvalidError(
+            f"{event.__name__}: key {key!r} is not of network {decoded.network_id}, "
+            f"partner {decoded.network_affiliate_id}"
+        )
+    return decoded

@@ -1,0 +1,202 @@
+"""The HTTP edge of every service: operations endpoints, wire errors, one application factory.
+
+Errors of the partner API carry their text under `Error`, `error` and `message`, since deployed
+clients read one or another (`{"Error": "Out of realm"}` on the wire, `{"error": …}` in the
+reference).
+"""
+
+import ipaddress
+import logging
+import uuid
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Final
+
+import msgspec
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from shared.clock import Clock, SystemClock
+from shared.errors import (
+    PorticoError,
+    RejectedError,
+    TooManyError,
+    UnauthenticatedError,
+    UnavailableError,
+)
+from shared.identity import HEADER, Identity, IdentitySigner
+
+log = logging.getLogger(__name__)
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+REQUEST_ID_HEADER: Final = "x-request-id"
+_ENCODER: Final = msgspec.json.Encoder()
+
+
+def json_bytes(value: Any) -> bytes:
+    """`value` as JSON; structs, decimals, dates and UUIDs included."""
+    return _ENCODER.encode(value)
+
+
+class JsonResponse(Response):
+    """A JSON answer, encoded by msgspec."""
+
+    media_type: str | None = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        """The body."""
+        return json_bytes(content)
+
+
+def error_body(message: str, **members: Any) -> dict[str, Any]:
+    """The wire form of an error, with `members` beside the three texts."""
+    return {"Error": message, "error": message, "message": message} | members
+
+
+def error_response(error: PorticoError, request_id: str = "") -> Response:
+    """The answer to a request that failed with one of our errors."""
+    headers = {REQUEST_ID_HEADER: request_id} if request_id else {}
+    status: int = 500
+    if isinstance(error, RejectedError):
+        status = error.status
+    elif isinstance(error, TooManyError | UnavailableError):
+        status = 429 if isinstance(error, TooManyError) else 503
+        headers["retry-after"] = str(error.retry_after_seconds)
+    text = error.message
+    if isinstance(error, UnavailableError):
+        log.warning("unavailable", extra={"reason": text, "request_id": request_id})
+        text = "Temporarily unavailable."
+    return JsonResponse(error_body(text), status_code=status, headers=headers)
+
+
+class Operations:
+    """`/healthz`, `/readyz` and `/metrics` beside an application, for local callers only.
+
+    Callers outside `networks` get what the application answers for an unknown path, so that the two
+    public doors tell partners nothing about the platform's inside.
+    """
+
+    def __init__(
+        self,
+        app: AsgiApp,
+        missing: Callable[[], dict[str, str]],
+        metrics: Callable[[], bytes],
+        networks: tuple[str, ...] = ("127.0.0.0/8", "::1/128"),
+    ) -> None:
+        self._app = app
+        self._missing = missing
+        self._metrics = metrics
+        self._networks = [ipaddress.ip_network(network) for network in networks]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer an operations path, else hand on."""
+        answer = self._answer(scope) if scope["type"] == "http" else None
+        if answer is None:
+            await self._app(scope, receive, send)
+        else:
+            await answer(scope, receive, send)
+
+    def _answer(self, scope: Scope) -> Response | None:
+        path = scope["path"]
+        if path not in ("/healthz", "/readyz", "/metrics") or not self._is_local(scope):
+            return None
+        if path == "/healthz":
+            return JsonResponse({"alive": True})
+        if path == "/metrics":
+            return Response(self._metrics(), media_type="text/plain; version=0.0.4")
+        missing = self._missing()
+        return JsonResponse(
+            {"ready": not missing, "missing": missing}, status_code=503 if missing else 200
+        )
+
+    def _is_local(self, scope: Scope) -> bool:
+        client = scope.get("client")
+        if client is None:
+            return True
+        address = ipaddress.ip_address(client[0])
+        return any(address in network for network in self._networks)
+
+
+def new_app(title: str, description: str) -> FastAPI:
+    """A FastAPI application that answers every failure in wire form, never with a stack trace."""
+    app = FastAPI(
+        title=title,
+        description=description,
+        version="1",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+        default_response_class=JsonResponse,
+    )
+    app.add_exception_handler(PorticoError, _on_portico_error)
+    app.add_exception_handler(RequestValidationError, _on_validation_error)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(Exception, _on_bug)
+    return app
+
+
+def request_id(request: Request) -> str:
+    """The request's id: the door's, else one made here and kept for this request."""
+    known: str | None = getattr(request.state, "request_id", None)
+    if known is None:
+        known = request.headers.get(REQUEST_ID_HEADER) or uuid.uuid4().hex
+        request.state.request_id = known
+    return known
+
+
+async def _on_portico_error(request: Request, error: Exception) -> Response:
+    if not isinstance(error, PorticoError):
+        raise error
+    return error_response(error, request_id(request))
+
+
+async def _on_validation_error(request: Request, error: Exception) -> Response:
+    problems = error.errors() if isinstance(error, RequestValidationError) else []
+    text = "; ".join(
+        f"{'.'.join(str(part) for part in item['loc'] if part != 'body') or 'body'}: {item['msg']}"
+        for item in problems
+    )
+    headers = {REQUEST_ID_HEADER: request_id(request)}
+    return JsonResponse(error_body(f"Invalid parameters. {text}"), status_code=400, headers=headers)
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    detail = str(error.detail) if isinstance(error, HTTPException) else "Internal error"
+    headers = {REQUEST_ID_HEADER: request_id(request)}
+    return JsonResponse(error_body(detail), status_code=status, headers=headers)
+
+
+async def _on_bug(request: Request, error: Exception) -> Response:
+    log.error("bug", exc_info=error, extra={"request_id": request_id(request)})
+    headers = {REQUEST_ID_HEADER: request_id(request)}
+    return JsonResponse(error_body("Internal error"), status_code=500, headers=headers)
+
+
+class IdentityCheck:
+    """A FastAPI dependency: the identity that a door signed for this request."""
+
+    def __init__(self, signer: IdentitySigner, clock: Clock | None = None) -> None:
+        self._signer = signer
+        self._clock = clock or SystemClock()
+
+    def __call__(self, request: Request) -> Identity:
+        """The verified identity.
+
+        Raises:
+            UnauthenticatedError: there is none, or it is not genuine.
+        """
+        value = request.headers.get(HEADER)
+        if value is None:
+            raise UnauthenticatedError("No Authentication Method Found")
+        path = request.scope.get("raw_path", request.url.path.encode()).decode("latin-1")
+        identity = self._signer.verify(
+            value, method=request.method, path=path, now=self._clock.time()
+        )
+        request.state.request_id = identity.request_id
+        return identity

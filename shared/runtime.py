@@ -1,0 +1,218 @@
+"""The life of a process: settings, start in order, supervised tasks, drain, stop.
+
+A service hands `run` a `Service`. Its `open` enters whatever it needs and yields the ASGI
+application; background work is given to the `Lifecycle` as named tasks, and a task that ends or
+fails ends the process (a supervisor restarts it): nothing dies quietly.
+
+Stop (SIGTERM or SIGINT): not ready, drain hooks, requests in flight finish within `drain_seconds`,
+tasks are cancelled, resources close in reverse. A second signal forces. Exit status: 0 after a
+stop, 1 after a failure, 2 for a wrong set-up, 3 when fenced by a successor.
+"""
+
+import asyncio
+import contextlib
+import gc
+import logging
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final, NoReturn
+
+import uvicorn
+import uvloop
+
+from shared.config import ServiceSettings
+from shared.errors import FencedError, SetupError
+from shared.http import AsgiApp, Operations
+from shared.observability import configure_logging
+
+log = logging.getLogger(__name__)
+
+ReadyCheck = Callable[[], str | None]
+"""Says what is still missing, or None when ready."""
+
+CONNECTIONS_MAX: Final = 4096
+EXIT_FAILED: Final = 1
+EXIT_SETUP: Final = 2
+EXIT_FENCED: Final = 3
+
+
+@dataclass
+class Lifecycle:
+    """What a service's `open` registers with the process."""
+
+    checks: dict[str, ReadyCheck] = field(default_factory=dict)
+    drains: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    _tasks: list[tuple[str, Callable[[], Coroutine[Any, Any, None]]]] = field(default_factory=list)
+
+    def ready_when(self, name: str, check: ReadyCheck) -> None:
+        """`/readyz` asks `check`: None, or what is missing."""
+        self.checks[name] = check
+
+    def run_task(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run `work` beside the server; its end or failure stops the process."""
+        self._tasks.append((name, work))
+
+    def on_drain(self, hook: Callable[[], Awaitable[None]]) -> None:
+        """Await `hook` when a stop begins, before the server stops taking requests."""
+        self.drains.append(hook)
+
+    def missing(self) -> dict[str, str]:
+        """What keeps the process from being ready, by check; empty when it is."""
+        if self.stopping.is_set():
+            return {"process": "stopping"}
+        found = {name: check() for name, check in self.checks.items()}
+        return {name: reason for name, reason in found.items() if reason is not None}
+
+
+@dataclass(frozen=True)
+class Service:
+    """A process to run.
+
+    Attributes:
+        name: as in logs.
+        settings: where to listen, how long to drain.
+        open: opens resources in order of need and yields the application; closes in reverse.
+        metrics: renders the service's registry for `/metrics`.
+    """
+
+    name: str
+    settings: ServiceSettings
+    open: Callable[[Lifecycle], AbstractAsyncContextManager[AsgiApp]]
+    metrics: Callable[[], bytes]
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handling: this file alone owns the signals."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def run(build: Callable[[], Service]) -> NoReturn:
+    """Build and run a service until it is told to stop; never returns.
+
+    Args:
+        build: reads the settings and wires the service; opens nothing.
+    """
+    try:
+        service = build()
+        configure_logging(service.name)
+        uvloop.run(serve(service))
+    except SetupError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(EXIT_SETUP)
+    except Exception as error:  # noqa: BLE001 - the last stop of every failure
+        sys.exit(_report(error))
+    sys.exit(0)
+
+
+def _report(error: BaseException) -> int:
+    """Log why the process ends, and say with which status."""
+    for leaf in _leaves(error):
+        if isinstance(leaf, SetupError):
+            sys.stderr.write(f"{leaf}\n")
+            return EXIT_SETUP
+        if isinstance(leaf, FencedError):
+            log.error("fenced", extra={"reason": leaf.message})
+            return EXIT_FENCED
+    log.critical("failed", exc_info=error)
+    return EXIT_FAILED
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
+
+
+async def serve(service: Service, stop: asyncio.Event | None = None) -> None:
+    """Run `service` until a signal, or until `stop` is set.
+
+    Raises:
+        Exception: whatever a task or the server raised, in a group.
+    """
+    lifecycle = Lifecycle(stopping=stop or asyncio.Event())
+    async with service.open(lifecycle) as app:
+        server = _server(service, Operations(app, lifecycle.missing, service.metrics))
+        async with _signals(lifecycle, server), asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(_guarded(name, work, lifecycle), name=name)
+                for name, work in lifecycle._tasks  # noqa: SLF001 - the two are one mechanism
+            ]
+            serving = group.create_task(server.serve(), name="server")
+            serving.add_done_callback(lambda _: lifecycle.stopping.set())
+            _settle_garbage()
+            await lifecycle.stopping.wait()
+            log.info("stopping")
+            for hook in lifecycle.drains:
+                await hook()
+            server.should_exit = True
+            await serving
+            for task in tasks:
+                task.cancel()
+    log.info("stopped")
+
+
+def _server(service: Service, app: AsgiApp) -> _Server:
+    settings = service.settings
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=True,
+        proxy_headers=False,
+        limit_concurrency=CONNECTIONS_MAX,
+        timeout_graceful_shutdown=int(settings.drain_seconds) or 1,
+    )
+    return _Server(config)
+
+
+async def _guarded(
+    name: str, work: Callable[[], Coroutine[Any, Any, None]], lifecycle: Lifecycle
+) -> None:
+    """Run `work`; that it ends while the process is not stopping is a failure."""
+    await work()
+    if not lifecycle.stopping.is_set():
+        raise RuntimeError(f"task {name} ended although the process is not stopping")
+
+
+@asynccontextmanager
+async def _signals(lifecycle: Lifecycle, server: _Server) -> AsyncIterator[None]:
+    loop = asyncio.get_running_loop()
+
+    def on_signal() -> None:
+        if lifecycle.stopping.is_set():
+            server.force_exit = True
+        lifecycle.stopping.set()
+
+    try:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, on_signal)
+    except (RuntimeError, ValueError):  # not in the main thread: the caller's `stop` decides
+        yield
+        return
+    try:
+        yield
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+def _settle_garbage() -> None:
+    """Keep start-up's objects out of collections: they made the p99 of a busy server."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 50)

@@ -1,0 +1,1 @@
+"""Programs beside the services: the operators' command, the simulator, the demo, generators."""
