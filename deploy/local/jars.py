@@ -7,7 +7,6 @@ Another POM makes the folder stale, and the next start replaces it.
 import hashlib
 import shutil
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -81,10 +80,3 @@ def _replace(libs: Path, arriving: Path) -> None:
 
 def _pom_digest() -> str:
     return hashlib.sha256(POM.read_bytes()).hexdigest()
-
-
-if __name__ == "__main__":
-    try:
-        fetch(Path(sys.argv[1]) if sys.argv[1:] else DEFAULT_LIBS)
-    except SetupError as error:
-        sys.exit(str(error))
