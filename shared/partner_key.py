@@ -1,0 +1,89 @@
+"""The look of a partner key: recognisable by secret scanners, checkable before any look-up.
+
+`aff_` + 27 base62 characters (160 random bits) + 6 base62 characters of their CRC-32. Scanners find
+it by `aff_[0-9A-Za-z]{33}`. A door knows only its SHA-256; everywhere else a key is its `key_id` and
+its mask, `aff_…` and the last four characters.
+"""
+
+import hashlib
+import secrets
+import zlib
+from typing import Final
+
+PREFIX: Final = "aff_"
+BODY_LENGTH: Final = 27
+CHECK_LENGTH: Final = 6
+LENGTH: Final = len(PREFIX) + BODY_LENGTH + CHECK_LENGTH
+RANDOM_BITS: Final = 160
+ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+
+class PartnerKey:
+    """A key in clear, typed so that printing or logging it shows its mask."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """The key in clear, for the one answer that may carry it."""
+        return self._text
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the key, lower-case hex."""
+        return digest_of(self._text)
+
+    @property
+    def masked(self) -> str:
+        """`aff_…` and the last four characters."""
+        return mask_of(self._text)
+
+    def __repr__(self) -> str:
+        return f"PartnerKey({self.masked})"
+
+    def __str__(self) -> str:
+        return self.masked
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PartnerKey) and secrets.compare_digest(
+            self._text.encode(), other._text.encode()
+        )
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+
+def generate() -> PartnerKey:
+    """A new key of 160 random bits."""
+    body = _base62(secrets.randbits(RANDOM_BITS), BODY_LENGTH)
+    return PartnerKey(PREFIX + body + _check(body))
+
+
+def is_well_formed(text: str) -> bool:
+    """Whether `text` is a key somebody may have issued; costs no look-up."""
+    body = text[len(PREFIX) : -CHECK_LENGTH]
+    return len(text) == LENGTH and text.startswith(PREFIX) and text.endswith(_check(body))
+
+
+def digest_of(text: str) -> str:
+    """SHA-256 of a key, lower-case hex: the name under which doors find it."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def mask_of(text: str) -> str:
+    """How a key reads everywhere but in the answer that reveals it."""
+    return f"{PREFIX}…{text[-4:]}" if len(text) == LENGTH else f"{PREFIX}…"
+
+
+def _check(body: str) -> str:
+    return _base62(zlib.crc32(body.encode()), CHECK_LENGTH)
+
+
+def _base62(number: int, length: int) -> str:
+    digits = []
+    for _ in range(length):
+        number, digit = divmod(number, len(ALPHABET))
+        digits.append(ALPHABET[digit])
+    return "".join(reversed(digits))
