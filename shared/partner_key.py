@@ -1,8 +1,8 @@
 """The look of a partner key: recognisable by secret scanners, checkable before any look-up.
 
 `aff_` + 27 base62 characters (160 random bits) + 6 base62 characters of their CRC-32. Scanners find
-it by `aff_[0-9A-Za-z]{33}`. A door knows only its SHA-256; everywhere else a key is its `key_id` and
-its mask, `aff_…` and the last four characters.
+it by `aff_[0-9A-Za-z]{33}`. A door knows only its SHA-256; everywhere else a key is its `key_id`
+and its mask, `aff_…` and the last four characters.
 """
 
 import hashlib
