@@ -26,7 +26,7 @@ class Topic:
         name: `<owner>.<plural>.v<N>`.
         key: what the record key is made of.
         owner: the service, or outside platform, that alone produces it.
-        events: schemas of its values by `ce_type`; empty for faust's own tables.
+        schemas: of its values by `ce_type`; empty for faust's own tables.
         partitions: count; None means the count of all topics keyed `network:partner`.
         compacted: whether only the latest record of a key is kept.
         retention_ms: how long records are kept; None for compacted topics.
@@ -37,7 +37,7 @@ class Topic:
     name: str
     key: str
     owner: str
-    events: tuple[type[events.Event], ...] = ()
+    schemas: tuple[type[events.Event], ...] = ()
     partitions: int | None = None
     compacted: bool = False
     retention_ms: int | None = None
@@ -66,7 +66,7 @@ def _tracking(plural: str, event: type[events.Event]) -> Topic:
         name=f"tracking.{plural}.v1",
         key="network:partner",
         owner="the network's tracker",
-        events=(event,),
+        schemas=(event,),
         retention_ms=90 * DAY_MS,
         log_append_time=True,
         dead_letters=True,
@@ -80,7 +80,7 @@ def _network(
         name=f"network.{name}.v1",
         key=key,
         owner="the network's platform",
-        events=(event,),
+        schemas=(event,),
         partitions=partitions,
         compacted=True,
         dead_letters=True,
@@ -91,7 +91,7 @@ KEYS_EVENTS: Final = Topic(
     name="keys.events.v1",
     key="network:partner",
     owner="keys",
-    events=(
+    schemas=(
         events.KeyIssued,
         events.KeyReshared,
         events.ShareOpened,
@@ -113,7 +113,7 @@ KEYS_STATE: Final = Topic(
     name="keys.state.v1",
     key="key_id",
     owner="keys",
-    events=(events.KeyState,),
+    schemas=(events.KeyState,),
     partitions=4,
     compacted=True,
 )
@@ -121,14 +121,14 @@ PARTNERS_ACCESS: Final = Topic(
     name="partners.access.v1",
     key="network:partner",
     owner="keys",
-    events=(events.PartnerAccess,),
+    schemas=(events.PartnerAccess,),
     compacted=True,
 )
 NETWORKS_STATE: Final = Topic(
     name="networks.state.v1",
     key="network",
     owner="keys",
-    events=(events.NetworkState,),
+    schemas=(events.NetworkState,),
     partitions=1,
     compacted=True,
 )
@@ -145,7 +145,7 @@ GATEWAY_ACCESS: Final = Topic(
     name="gateway.access.v1",
     key="network:partner",
     owner="gateway",
-    events=(events.AccessSummary,),
+    schemas=(events.AccessSummary,),
     retention_ms=30 * DAY_MS,
     dead_letters=True,
 )
@@ -153,7 +153,7 @@ GATEWAY_USAGE: Final = Topic(
     name="gateway.usage.v1",
     key="replica",
     owner="gateway",
-    events=(events.Usage,),
+    schemas=(events.Usage,),
     partitions=4,
     retention_ms=2 * 3_600_000,
 )
@@ -161,7 +161,7 @@ FIREHOSE_SESSIONS: Final = Topic(
     name="firehose.sessions.v1",
     key="network:partner",
     owner="firehose",
-    events=(events.SessionOpened, events.SessionClosed),
+    schemas=(events.SessionOpened, events.SessionClosed),
     retention_ms=400 * DAY_MS,
     dead_letters=True,
 )
@@ -169,14 +169,14 @@ AUDIT_ANOMALIES: Final = Topic(
     name="audit.anomalies.v1",
     key="network:partner",
     owner="audit",
-    events=(events.AnomalyOpened, events.AnomalyClosed),
+    schemas=(events.AnomalyOpened, events.AnomalyClosed),
     retention_ms=400 * DAY_MS,
 )
 AUDIT_CHECKPOINTS: Final = Topic(
     name="audit.checkpoints.v1",
     key="network",
     owner="audit",
-    events=(events.Checkpoint,),
+    schemas=(events.Checkpoint,),
     partitions=1,
     retention_ms=400 * DAY_MS,
 )
