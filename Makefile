@@ -16,7 +16,7 @@ demo: $(READY) ## Play the whole story against the platform and check it (build/
 	@$(PY) -m tools.demo
 
 reset: $(READY) ## Forget the data of `make run`
-	@$(PY) -m deploy.local.reset
+	@$(PY) -m deploy.local.home
 
 test: $(READY) ## Run every test but benchmarks
 	@$(PY) -m pytest tests

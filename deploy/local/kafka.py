@@ -60,9 +60,19 @@ log.cleaner.dedupe.buffer.size=16777216
 class Kafka:
     """One broker: `start`, `stop`, `kill`, and again `start`, always with the same data."""
 
-    def __init__(self, home: Path, *, port: int, controller_port: int, libs: Path) -> None:
+    def __init__(
+        self,
+        home: Path,
+        *,
+        port: int,
+        controller_port: int,
+        libs: Path,
+        log: Path | None = None,
+    ) -> None:
+        self.name = "kafka"
         self.port = port
         self._home = home.absolute()
+        self._log = log or self._home / "kafka.log"
         self._libs = libs.absolute()
         self._properties = _PROPERTIES.format(
             host=HOST, port=port, controller_port=controller_port, data=self._data
@@ -153,10 +163,6 @@ class Kafka:
     @property
     def _config(self) -> Path:
         return self._home / "server.properties"
-
-    @property
-    def _log(self) -> Path:
-        return self._home / "kafka.log"
 
 
 async def prepare(libs: Path) -> None:

@@ -35,9 +35,13 @@ class Postgres:
     `durable=False` is for tests: it survives the death of the process, but not of the machine.
     """
 
-    def __init__(self, home: Path, *, port: int, durable: bool = True) -> None:
+    def __init__(
+        self, home: Path, *, port: int, durable: bool = True, log: Path | None = None
+    ) -> None:
+        self.name = "postgres"
         self.port = port
         self._home = home.absolute()
+        self._log = log or self._home / "postgres.log"
         self._user = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
         self.child = Child("postgres", self._command(self._server(durable=durable)), self._log)
 
@@ -135,10 +139,6 @@ class Postgres:
     @property
     def _data(self) -> Path:
         return self._home / "data"
-
-    @property
-    def _log(self) -> Path:
-        return self._home / "postgres.log"
 
 
 def _binary(name: str) -> Path:
