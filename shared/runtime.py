@@ -14,6 +14,7 @@ import contextlib
 import gc
 import logging
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -139,6 +140,7 @@ async def serve(service: Service, stop: asyncio.Event | None = None) -> None:
         Exception: whatever a task or the server raised, in a group.
     """
     lifecycle = Lifecycle(stopping=stop or asyncio.Event())
+    listener = _bind(service)
     async with service.open(lifecycle) as app:
         server = _server(service, Operations(app, lifecycle.missing, service.metrics))
         async with _signals(lifecycle, server), asyncio.TaskGroup() as group:
@@ -146,9 +148,10 @@ async def serve(service: Service, stop: asyncio.Event | None = None) -> None:
                 group.create_task(_guarded(name, work, lifecycle), name=name)
                 for name, work in lifecycle._tasks  # noqa: SLF001 - the two are one mechanism
             ]
-            serving = group.create_task(server.serve(), name="server")
+            serving = group.create_task(server.serve([listener]), name="server")
             serving.add_done_callback(lambda _: lifecycle.stopping.set())
             _settle_garbage()
+            log.info("serving", extra={"address": "{}:{}".format(*listener.getsockname()[:2])})
             await lifecycle.stopping.wait()
             log.info("stopping")
             for hook in lifecycle.drains:
@@ -158,6 +161,24 @@ async def serve(service: Service, stop: asyncio.Event | None = None) -> None:
             for task in tasks:
                 task.cancel()
     log.info("stopped")
+
+
+def _bind(service: Service) -> socket.socket:
+    """Take the port before anything is opened, so that a taken one fails at once; listen later."""
+    settings = service.settings
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+    except OSError as error:
+        listener.close()
+        prefix = settings.model_config.get("env_prefix") or ""
+        raise SetupError(
+            f"{service.name}: cannot listen on {settings.host}:{settings.port} ({error.strerror}). "
+            f"Stop what uses the port, or set {prefix}PORT."
+        ) from error
+    return listener
 
 
 def _server(service: Service, app: AsgiApp) -> _Server:

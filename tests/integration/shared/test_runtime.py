@@ -160,3 +160,14 @@ async def test_a_wrong_setting_is_one_line_and_status_2(start, monkeypatch):
     assert status == 2
     assert error.startswith("Settings: DRAIN_SECONDS:")
     assert len(error.splitlines()) == 1
+
+
+async def test_a_taken_port_is_one_line_naming_the_setting(start, unused_tcp_port):
+    """Found before anything is opened."""
+    first = start("")
+    assert (await first.get("/healthz")).status_code == 200
+    status, out, error = await start("").ended()
+    assert (status, out) == (2, "")
+    assert f"127.0.0.1:{unused_tcp_port}" in error
+    assert "set PORT" in error
+    assert len(error.splitlines()) == 1
