@@ -137,17 +137,17 @@ def run(command, unit=None, total=0):
     """Run a program, counting the lines of its output that name a package; its end if it fails."""
     tail = deque(maxlen=25)  # type: deque[str]
     done = 0
-    process = subprocess.Popen(
+    with subprocess.Popen(
         command, cwd=str(ROOT), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-    for raw in process.stdout or ():
-        line = raw.decode(errors="replace").rstrip()
-        tail.append(line)
-        if unit and line.startswith(("Collecting ", "Requirement already satisfied: ")):
-            done += 1
-            if done % 20 == 0:
-                say("  %d of about %d %s" % (done, total, unit))
-    if process.wait():
+    ) as process:
+        for raw in process.stdout or ():
+            line = raw.decode(errors="replace").rstrip()
+            tail.append(line)
+            if unit and line.startswith(("Collecting ", "Requirement already satisfied: ")):
+                done += 1
+                if done % 20 == 0:
+                    say("  %d of about %d %s" % (done, total, unit))
+    if process.returncode:
         raise Missing("'%s' failed:\n%s" % (" ".join(map(str, command[:6])), "\n".join(tail)))
 
 

@@ -10,7 +10,6 @@ from deploy.local.supervisor import Say
 
 ASK_SECONDS = 0.1
 ANSWER_SECONDS = 5.0
-ANSWER_BYTES_MAX = 64 * 1024
 
 _ADVICE = "Mend what its log says, then start again."
 _REQUEST = b"GET /readyz HTTP/1.0\r\nHost: localhost\r\nConnection: close\r\n\r\n"
@@ -48,7 +47,7 @@ async def _ask(port: int) -> tuple[bool, str]:
             reader, writer = await asyncio.open_connection(HOST, port)
             writer.write(_REQUEST)
             status = await reader.readline()
-            rest = await reader.read(ANSWER_BYTES_MAX)
+            rest = await reader.read()  # to the end: we asked for the connection to be closed
             writer.close()
     except (OSError, TimeoutError, ValueError):
         return False, "it does not answer on its port"
