@@ -8,10 +8,9 @@ What it promises:
   anew (the topic was recreated or cut off below its position, no fetch is answered any more), the
   old table stays until the new one is complete, and ages honestly meanwhile.
 * **Never backwards.** Values carry a `version`; one lower than the held is dropped, also when the
-  topic was recreated with older content. A tombstone
-  removes the value but not the memory of its version: of the last `FLOORS_MAX` removed keys, a
-  value not higher than the removed one is dropped too, so that a late repeat resurrects nothing.
-  To bring a key back, its owner raises the version.
+  topic was recreated with older content. A tombstone removes the value but not the memory of its
+  version: of the last `FLOORS_MAX` removed keys, a value not higher than the removed one is dropped
+  too, so that a late repeat resurrects nothing. To bring a key back, its owner raises the version.
 * **An unreadable record is never silent.** It is counted, logged once with its position, and
   skipped. What happens to the held value is the reader's choice: `keep` where an old value does no
   harm (a budget), `withhold` where the record may have been a revocation: the value is hidden,
