@@ -18,6 +18,8 @@ Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 Pool = asyncpg.Pool
 
 COMMAND_TIMEOUT_SECONDS: Final = 10.0
+IDLE_TRANSACTION_MS: Final = 10_000
+"""A process that hangs within a transaction keeps its locks no longer than this."""
 _IDENTIFIER: Final = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 _MIGRATION_LOCK: Final = 0x706F7274  # any constant: "port"
 
@@ -66,7 +68,11 @@ async def open_pool(
         min_size=1,
         max_size=size_max,
         command_timeout=COMMAND_TIMEOUT_SECONDS,
-        server_settings={"search_path": schema, "application_name": application},
+        server_settings={
+            "search_path": schema,
+            "application_name": application,
+            "idle_in_transaction_session_timeout": str(IDLE_TRANSACTION_MS),
+        },
     )
     try:
         yield pool
