@@ -40,6 +40,7 @@ controller.listener.names=CONTROLLER
 log.dirs={data}
 auto.create.topics.enable=false
 group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
 offsets.topic.replication.factor=1
 offsets.topic.num.partitions=4
 transaction.state.log.replication.factor=1
@@ -74,9 +75,7 @@ class Kafka:
         self._home = home.absolute()
         self._log = log or self._home / "kafka.log"
         self._libs = libs.absolute()
-        self._properties = _PROPERTIES.format(
-            host=HOST, port=port, controller_port=controller_port, data=self._data
-        )
+        self._controller_port = controller_port
         self.child = Child("kafka", Command(self._broker()), self._log)
 
     @property
@@ -92,9 +91,9 @@ class Kafka:
         """
         jars.fetch(self._libs)
         self._home.mkdir(parents=True, exist_ok=True)
-        self._config.write_text(self._properties)
-        if not (self._data / "meta.properties").exists():
+        if not self._data.exists():
             await self._format(seconds)
+        self._configure(self._data)
         self.child.start()
         if not await self.child.wrote(_STARTED, seconds):
             await self.child.stop(STOP_SECONDS)
@@ -108,16 +107,23 @@ class Kafka:
         """End the broker as a crash would, and wait until it is gone."""
         await self.child.kill()
 
+    def _configure(self, data: Path) -> None:
+        ports = {"port": self.port, "controller_port": self._controller_port}
+        self._config.write_text(_PROPERTIES.format(host=HOST, data=data, **ports))
+
     async def _format(self, seconds: float) -> None:
-        shutil.rmtree(self._data, ignore_errors=True)  # a format that was interrupted
+        formatting = self._home / "formatting"  # takes its name once whole
+        shutil.rmtree(formatting, ignore_errors=True)
+        self._configure(formatting)
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         arguments = ["format", "--config", str(self._config), "--cluster-id", cluster]
         java = self._java([_QUICK], "kafka.tools.StorageTool", *arguments)
         tool = Child("kafka", Command(java), self._log)
         tool.start()
         if not await tool.exited(seconds) or tool.exit_status:
-            await tool.stop(STOP_SECONDS)
+            await tool.kill()
             raise tool.failure("Kafka's folder could not be formatted", _ADVICE)
+        formatting.replace(self._data)
 
     async def archive_classes(self) -> None:
         """Write an archive of the classes that a broker loads, by running this one once."""

@@ -51,6 +51,7 @@ def environment(settings: StackSettings, secrets: Secrets) -> Mapping[str, str]:
     """What the programs read, beside the environment that we were started in."""
     home = settings.home.absolute()
     found = {
+        "PYTHONUNBUFFERED": "1",  # last words reach the log
         "PORTICO_HOME": str(home),
         "KAFKA_BOOTSTRAP": settings.bootstrap,
         "DATABASE_URL": settings.database,

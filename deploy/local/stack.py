@@ -5,8 +5,9 @@
         raise await stack.failed()
 
 Entering returns when every `/readyz` is true, or raises one `SetupError` that says what to do.
-SIGINT or SIGTERM cancels the body and stops everything in order; the block then ends normally, with
-`interrupted` set (before it was entered: `StoppedError`). A second signal kills what is left.
+SIGINT, SIGTERM or SIGHUP cancels the body and stops everything in order; the block then ends
+normally, with `interrupted` set (before it was entered: `StoppedError`). A second signal kills what
+is left.
 """
 
 import asyncio
@@ -34,7 +35,7 @@ from shared.errors import PorticoError, SetupError, UnavailableError
 READY_SECONDS = 180.0
 MEGABYTE = 1_000_000
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class StoppedError(PorticoError):

@@ -45,9 +45,11 @@ def light(settings, stores):
 
 
 @contextlib.asynccontextmanager
-async def _platform(folder):
+async def _platform(folder, env=None):
     """A platform in a process of its own, ready; its child and the ids of its processes."""
-    command = Command([sys.executable, "-m", MODULE, folder / "home"], {**os.environ})
+    command = Command(
+        [sys.executable, "-m", MODULE, folder / "home"], {**os.environ, **(env or {})}
+    )
     platform = Child("platform", command, folder / "platform.log")
     platform.start()
     try:
@@ -79,10 +81,25 @@ async def test_a_killed_supervisor_leaves_no_process(tmp_path):
     assert gone, _alive(pids)
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_stops_everything_in_order(tmp_path, how):
-    """Ctrl-C ends the run with status 0 and no process left."""
+async def test_a_stop_leaves_no_process(tmp_path):
+    """SIGTERM ends the run with status 0, Kafka and Postgres included."""
     async with _platform(tmp_path) as (platform, pids):
+        platform.send(signal.SIGTERM)
+        ended = await platform.exited(DEADLINE_SECONDS)
+
+    assert ended
+    assert platform.exit_status == 0, platform.output()
+    assert _alive(pids) == []
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGHUP])
+async def test_ctrl_c_and_a_closed_terminal_stop_it_in_order(tmp_path, stores, how):
+    """Neither leaves a process or a stack trace."""
+    given = {
+        "KAFKA_BOOTSTRAP": stores["kafka_bootstrap"],
+        "DATABASE_URL": stores["database_url"].get_secret_value(),
+    }
+    async with _platform(tmp_path, given) as (platform, pids):
         platform.send(how)
         ended = await platform.exited(DEADLINE_SECONDS)
 
