@@ -29,6 +29,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError
 from aiokafka.partitioner import murmur2
+from aiokafka.structs import OffsetAndMetadata
 
 from shared.errors import FencedError, LostOwnershipError, SetupError, UnavailableError
 
@@ -45,6 +46,7 @@ __all__ = [
     "ConsumerRebalanceListener",
     "KafkaError",
     "NewTopic",
+    "OffsetAndMetadata",
     "Producer",
     "Record",
     "TopicPartition",

@@ -1,0 +1,333 @@
+"""The edge to ClickHouse: embedded in the process or a server, the same calls, our errors.
+
+Embedded is the ClickHouse engine in this process (chdb) with a folder on disk; `CLICKHOUSE_URL`
+chooses a server instead. The driver is synchronous, so calls run on a few threads, each with a
+connection of its own; a call whose task is cancelled, or whose time is up, is killed by its tag.
+
+Traps that the callers rely on being handled here: one process may use a folder, and a process one
+folder; an embedded insert goes through a temporary file, which a killed process leaves behind.
+"""
+
+import asyncio
+import fcntl
+import logging
+import re
+import tempfile
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import clickhouse_connect
+from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError
+
+from shared.errors import InvalidError, SetupError, UnavailableError
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Client = Any
+"""A connection of the driver, which ships no types."""
+
+READERS: Final = 3
+WRITERS: Final = 1
+QUERY_SECONDS: Final = 20.0
+KILL_SECONDS: Final = 5.0
+"""After its own limit a query gets this long to end by itself."""
+_NAME: Final = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+
+ENGINE: Final = {
+    "mark_cache_size": 64 << 20,
+    "index_mark_cache_size": 16 << 20,
+    "primary_index_cache_size": 32 << 20,
+    "query_condition_cache_size": 4 << 20,
+    "compiled_expression_cache_size": 8 << 20,
+    "max_server_memory_usage": 1_200 << 20,
+    "max_thread_pool_size": 200,
+    "max_active_parts_loading_thread_pool_size": 2,
+    "max_outdated_parts_loading_thread_pool_size": 1,
+    "max_parts_cleaning_thread_pool_size": 2,
+}
+"""The embedded engine's sizes: its defaults are made for a machine of its own."""
+
+QUERY_SETTINGS: Final = {
+    "max_memory_usage": 300 << 20,
+    "max_bytes_before_external_group_by": 150 << 20,
+    "max_bytes_before_external_sort": 150 << 20,
+    "max_threads": 2,
+    "use_uncompressed_cache": 0,
+}
+INSERT_SETTINGS: Final = {
+    "async_insert": 0,
+    "input_format_parallel_parsing": 0,
+    "input_format_skip_unknown_fields": 1,
+    "input_format_json_named_tuples_as_objects": 1,
+    "input_format_json_defaults_for_missing_elements_in_named_tuple": 1,
+    "input_format_json_ignore_unknown_keys_in_named_tuple": 1,
+    "max_insert_block_size": 65_536,
+}
+
+_PASSING: Final = frozenset({159, 202, 209, 210, 241, 242, 252, 285, 394, 425, 439, 999})
+"""Error codes of a server that may recover: time-outs, memory, too many parts, network, Keeper."""
+_REFUSED: Final = frozenset({6, 25, 26, 27, 38, 41, 53, 69, 70, 72, 117, 130, 131, 321, 407, 441})
+"""Error codes about the inserted data: it cannot be parsed, or is out of range."""
+
+
+@contextmanager
+def translated(doing: str) -> Iterator[None]:
+    """Raise the driver's errors as ours, naming what was being done.
+
+    Raises:
+        InvalidError: the data cannot be stored as it is.
+        UnavailableError: the server or its connection failed; it may recover.
+    """
+    try:
+        yield
+    except DatabaseError as error:
+        code = getattr(error, "code", None)
+        if code in _REFUSED:
+            raise InvalidError(f"{doing}: {_first_line(error)}") from error
+        if code in _PASSING or code is None:
+            raise UnavailableError(f"{doing}: ClickHouse: {_first_line(error)}") from error
+        raise
+    except (ClickHouseError, OSError) as error:
+        raise UnavailableError(f"{doing}: ClickHouse: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [repr(error)])[0][:500]
+
+
+class ClickHouse:
+    """One database, through a few connections; made by `open_clickhouse`.
+
+    Attributes:
+        database: its name.
+        is_embedded: whether the engine runs in this process.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], Client],
+        *,
+        database: str,
+        is_embedded: bool,
+        readers: int,
+        writers: int,
+    ) -> None:
+        self.database = database
+        self.is_embedded = is_embedded
+        self._threads = ThreadPoolExecutor(readers + writers + 1, thread_name_prefix="clickhouse")
+        self._readers: asyncio.Queue[Client] = asyncio.Queue()
+        self._writers: asyncio.Queue[Client] = asyncio.Queue()
+        for queue, count in ((self._readers, readers), (self._writers, writers)):
+            for _ in range(count):
+                queue.put_nowait(connect())
+        self._killer = connect()
+
+    async def query(
+        self,
+        sql: str,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        seconds: float = QUERY_SECONDS,
+    ) -> Sequence[tuple[Any, ...]]:
+        """The rows of a SELECT.
+
+        Args:
+            sql: with parameters as `{name:Type}`, which are bound by the server.
+            parameters: their values.
+            seconds: limit of its run; beyond it the query is killed.
+
+        Raises:
+            UnavailableError: ClickHouse does not answer in time.
+        """
+        settings = QUERY_SETTINGS | {"max_execution_time": seconds}
+        tag = _tag()
+
+        def work(client: Client) -> Sequence[tuple[Any, ...]]:
+            result = client.query(
+                f"{tag} {sql}", parameters=dict(parameters or {}), settings=settings
+            )
+            rows: Sequence[tuple[Any, ...]] = result.result_rows
+            return rows
+
+        return await self._timed(self._readers, work, tag, seconds)
+
+    async def insert(self, table: str, rows: bytes, *, seconds: float = 60.0) -> None:
+        """Insert JSON objects, one after another, as they are.
+
+        Raises:
+            InvalidError: some row cannot be stored; none was.
+            UnavailableError: ClickHouse did not confirm; the rows may or may not be there.
+        """
+        target = f"{self.database}.{table}"
+
+        def work(client: Client) -> None:
+            client.raw_insert(
+                target, insert_block=rows, fmt="JSONEachRow", settings=INSERT_SETTINGS
+            )
+
+        await self._timed(self._writers, work, "", seconds)
+
+    async def command(self, sql: str, *, seconds: float = 60.0) -> None:
+        """Run a statement that returns nothing.
+
+        Raises:
+            UnavailableError: ClickHouse does not answer in time.
+        """
+        await self._timed(self._writers, lambda client: client.command(sql), "", seconds)
+
+    async def _timed(
+        self, clients: asyncio.Queue[Client], work: Callable[[Client], T], tag: str, seconds: float
+    ) -> T:
+        try:
+            async with asyncio.timeout(seconds + KILL_SECONDS):
+                with translated("asking ClickHouse" if tag else "writing to ClickHouse"):
+                    return await self._run(clients, work, tag)
+        except TimeoutError as error:
+            raise UnavailableError("ClickHouse: no answer in time") from error
+
+    async def _run(
+        self, clients: asyncio.Queue[Client], work: Callable[[Client], T], tag: str
+    ) -> T:
+        """Run `work` on a thread; its connection is free again once it has really ended."""
+        client = await clients.get()
+        future = asyncio.get_running_loop().run_in_executor(self._threads, work, client)
+
+        def ended(done: "asyncio.Future[T]") -> None:
+            clients.put_nowait(client)
+            if not done.cancelled():
+                done.exception()  # it has been seen, even if nobody waits any more
+
+        future.add_done_callback(ended)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            if tag and not future.done():
+                self._threads.submit(self._kill, tag)
+            raise
+
+    def _kill(self, tag: str) -> None:
+        try:
+            self._killer.command(f"KILL QUERY WHERE startsWith(query, '{tag}') ASYNC")
+        except ClickHouseError as error:
+            log.warning("kill_failed", extra={"reason": _first_line(error)})
+
+    async def aclose(self) -> None:
+        """Wait for what runs, then close every connection."""
+        await asyncio.to_thread(self._close)
+
+    def _close(self) -> None:
+        self._threads.shutdown(wait=True)
+        for queue in (self._readers, self._writers):
+            while not queue.empty():
+                queue.get_nowait().close()
+        self._killer.close()
+
+
+def _tag() -> str:
+    return f"/* portico {uuid.uuid4().hex} */"
+
+
+@asynccontextmanager
+async def open_clickhouse(
+    *,
+    path: Path,
+    database: str,
+    url: str | None = None,
+    readers: int = READERS,
+    writers: int = WRITERS,
+) -> AsyncIterator[ClickHouse]:
+    """The database `database`, created if it is missing.
+
+    Args:
+        path: folder of the embedded engine; not used with `url`.
+        database: a plain identifier.
+        url: `http[s]://user:password@host:port` of a server; None for the embedded engine.
+        readers: how many queries run at once.
+        writers: how many inserts run at once.
+
+    Raises:
+        SetupError: another process has the folder, or the server does not answer.
+    """
+    if not _NAME.fullmatch(database):
+        raise SetupError(f"ClickHouse database {database!r}: use lower-case letters, digits, _.")
+    with _folder(path) if url is None else _no_folder():
+
+        def open_all() -> ClickHouse:
+            def connect(name: str | None = database) -> Client:
+                client = _embedded(path) if url is None else _server(url)
+                client.database = name
+                return client
+
+            first = connect(None)
+            first.command(f"CREATE DATABASE IF NOT EXISTS {database}")
+            opened = ClickHouse(
+                connect,
+                database=database,
+                is_embedded=url is None,
+                readers=readers,
+                writers=writers,
+            )
+            first.close()
+            return opened
+
+        try:
+            clickhouse = await asyncio.to_thread(open_all)
+        except (ClickHouseError, OSError) as error:
+            where = "CLICKHOUSE_URL" if url else f"The ClickHouse folder {path}"
+            raise SetupError(f"{where}: {_first_line(error)}") from error
+        try:
+            yield clickhouse
+        finally:
+            await clickhouse.aclose()
+
+
+_get_client: Final[Callable[..., Client]] = clickhouse_connect.get_client
+
+
+def _embedded(path: Path) -> Client:
+    return _get_client(
+        interface="chdb",
+        path=str(path / "data"),
+        chdb_options={name: str(value) for name, value in ENGINE.items()},
+    )
+
+
+def _server(url: str) -> Client:
+    return _get_client(dsn=url, autogenerate_session_id=False)
+
+
+@contextmanager
+def _no_folder() -> Iterator[None]:
+    yield
+
+
+@contextmanager
+def _folder(path: Path) -> Iterator[None]:
+    """Hold the folder against other processes, and give embedded inserts a place in it.
+
+    The driver writes an insert to a file of `tempfile` and offers no other way, so `tempfile` is
+    pointed to a folder that is emptied at every start.
+    """
+    temporary = path / "inserts"
+    temporary.mkdir(parents=True, exist_ok=True)
+    with (path / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise SetupError(
+                f"The ClickHouse folder {path} is in use by another process. Stop that one, or set "
+                "REPORTING_CLICKHOUSE_PATH to another folder."
+            ) from error
+        for left in temporary.iterdir():
+            left.unlink()
+        before = tempfile.tempdir
+        tempfile.tempdir = str(temporary.resolve())
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
