@@ -13,9 +13,11 @@ Facts of aiokafka 0.14 that the callers rely on (each watched by a test in `test
 * `last_poll_timestamp` is on the wall clock and moves with every fetch answer, also an empty one.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, Final
+from io import BytesIO
+from typing import Any, ClassVar, Final
 
 from aiokafka import (
     AIOKafkaConsumer,
@@ -27,8 +29,19 @@ from aiokafka import (
 from aiokafka import errors as kafka_errors
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from aiokafka.partitioner import murmur2
+from aiokafka.protocol.abstract import AbstractType
+from aiokafka.protocol.api import Request, RequestStruct, Response
+from aiokafka.protocol.types import (
+    Boolean,
+    CompactArray,
+    CompactString,
+    Int16,
+    Int32,
+    Schema,
+    TaggedFields,
+)
 from aiokafka.structs import OffsetAndMetadata
 
 from shared.errors import FencedError, LostOwnershipError, SetupError, UnavailableError
@@ -47,6 +60,7 @@ __all__ = [
     "KafkaError",
     "NewTopic",
     "OffsetAndMetadata",
+    "OffsetOutOfRangeError",
     "Producer",
     "Record",
     "TopicPartition",
@@ -55,12 +69,15 @@ __all__ = [
     "open_producer",
     "partition_for",
     "partitions_of",
+    "topic_ids",
     "translated",
 ]
 
 FETCH_WAIT_MS: Final = 200
 """How long the broker holds an empty fetch: bounds how old a replica's freshness can look."""
 REQUEST_TIMEOUT_MS: Final = 10_000
+PRODUCER_START_SECONDS: Final = 15.0
+PRODUCER_STOP_SECONDS: Final = 4.0
 
 _FENCED: Final = (
     kafka_errors.ProducerFenced,
@@ -90,7 +107,7 @@ def translated(doing: str) -> Iterator[None]:
         raise FencedError(f"{doing}: a successor has fenced this producer") from error
     except _LOST as error:
         raise LostOwnershipError(f"{doing}: the partition has another owner") from error
-    except KafkaError as error:
+    except (KafkaError, kafka_errors.IllegalOperation) as error:
         raise UnavailableError(f"{doing}: {error!r}", retry_after_seconds=1) from error
 
 
@@ -106,7 +123,11 @@ async def open_producer(
 ) -> AsyncIterator[Producer]:
     """A started idempotent producer (`acks=all`); transactional when given an id.
 
-    Starting a transactional one fences its predecessor of the same id.
+    Starting a transactional one fences its predecessor of the same id. At the end it flushes; what
+    Kafka has not taken within `PRODUCER_STOP_SECONDS` is given up.
+
+    Raises:
+        UnavailableError: Kafka does not answer.
     """
     producer = Producer(
         bootstrap_servers=bootstrap,
@@ -120,12 +141,37 @@ async def open_producer(
         request_timeout_ms=REQUEST_TIMEOUT_MS,
         metadata_max_age_ms=60_000,
     )
-    with translated(f"connecting producer {client_id} to {bootstrap}"):
-        await producer.start()
     try:
+        with translated(f"connecting producer {client_id} to {bootstrap}"):
+            await _started(producer)
         yield producer
     finally:
-        await producer.stop()
+        await _stopped(producer)
+
+
+async def _started(producer: Producer) -> None:
+    """Start within a time: aiokafka itself would look for its coordinator for ever."""
+    try:
+        async with asyncio.timeout(PRODUCER_START_SECONDS):
+            await producer.start()
+    except TimeoutError as error:
+        raise UnavailableError("Kafka does not give the producer its id.") from error
+
+
+async def _stopped(producer: Producer) -> None:
+    """Stop within a time: aiokafka itself would retry an idempotent producer's sends for ever."""
+    stopping = asyncio.ensure_future(producer.stop())
+    await asyncio.wait([stopping], timeout=PRODUCER_STOP_SECONDS)
+    if stopping.done():
+        await stopping
+        return
+    producer._message_accumulator.fail_all(KafkaError("given up at stop"))  # noqa: SLF001
+    sender = producer._sender.sender_task  # noqa: SLF001 - there is no public way to give up
+    while not stopping.done():
+        sender.cancel()
+        await asyncio.wait([stopping], timeout=0.1)
+    if stopping.cancelled():
+        await producer.client.close()
 
 
 @asynccontextmanager
@@ -158,9 +204,9 @@ async def open_consumer(
         metadata_max_age_ms=60_000,
         **more,
     )
-    with translated(f"connecting consumer {client_id} to {bootstrap}"):
-        await consumer.start()
     try:
+        with translated(f"connecting consumer {client_id} to {bootstrap}"):
+            await consumer.start()
         yield consumer
     finally:
         await consumer.stop()
@@ -184,11 +230,12 @@ async def partitions_of(consumer: Consumer, topics: Iterable[str]) -> list[Topic
     Raises:
         SetupError: a topic does not exist; nothing is created on its own.
     """
+    client = consumer._client  # noqa: SLF001 - `topics` throws away what it read of partitions
     with translated("reading the topics of the cluster"):
-        await consumer.topics()
+        cluster = await client.fetch_all_metadata()
     found: list[TopicPartition] = []
     for topic in topics:
-        partitions = consumer.partitions_for_topic(topic)
+        partitions = cluster.partitions_for_topic(topic)
         if not partitions:
             raise SetupError(f"Kafka has no topic {topic}: run `portico topics apply`.")
         found.extend(TopicPartition(topic, partition) for partition in sorted(partitions))
@@ -198,3 +245,113 @@ async def partitions_of(consumer: Consumer, topics: Iterable[str]) -> list[Topic
 def partition_for(key: bytes, partitions: int) -> int:
     """The partition of a key: murmur2 as in Java's default partitioner and aiokafka's."""
     return int((murmur2(key) & 0x7FFFFFFF) % partitions)
+
+
+async def topic_ids(consumer: Consumer, topics: Iterable[str]) -> dict[str, bytes]:
+    """The 16 bytes that name each topic for as long as it exists; a recreated one has others.
+
+    A topic that does not exist is left out.
+
+    Raises:
+        UnavailableError: no broker answers.
+    """
+    client = consumer._client  # noqa: SLF001 - aiokafka 0.14 speaks no version that tells ids
+    with translated("reading the ids of topics"):
+        node = client.get_random_node()
+        if node is None:
+            raise UnavailableError("reading the ids of topics: no broker is known")
+        response: Any = await client.send(node, _TopicIdsRequest(topics))
+    return {name: topic_id for error, name, topic_id, *_ in response.topics if error == 0}
+
+
+class _Uuid(AbstractType[bytes]):
+    """16 bytes as they are."""
+
+    @classmethod
+    def encode(cls, value: bytes) -> bytes:
+        return value
+
+    @classmethod
+    def decode(cls, data: BytesIO) -> bytes:
+        return data.read(16)
+
+
+class _MetadataResponse(Response):
+    """Metadata version 12, the first in which topics are asked for by name and told with id."""
+
+    API_KEY = 3
+    API_VERSION = 12
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        (
+            "brokers",
+            CompactArray(
+                ("node_id", Int32),
+                ("host", CompactString("utf-8")),
+                ("port", Int32),
+                ("rack", CompactString("utf-8")),
+                ("tags", TaggedFields),
+            ),
+        ),
+        ("cluster_id", CompactString("utf-8")),
+        ("controller_id", Int32),
+        (
+            "topics",
+            CompactArray(
+                ("error_code", Int16),
+                ("name", CompactString("utf-8")),
+                ("topic_id", _Uuid),
+                ("is_internal", Boolean),
+                (
+                    "partitions",
+                    CompactArray(
+                        ("error_code", Int16),
+                        ("partition", Int32),
+                        ("leader", Int32),
+                        ("leader_epoch", Int32),
+                        ("replicas", CompactArray(Int32)),
+                        ("isr", CompactArray(Int32)),
+                        ("offline_replicas", CompactArray(Int32)),
+                        ("tags", TaggedFields),
+                    ),
+                ),
+                ("authorized_operations", Int32),
+                ("tags", TaggedFields),
+            ),
+        ),
+        ("tags", TaggedFields),
+    )
+
+
+class _MetadataRequest(RequestStruct):
+    API_KEY = 3
+    API_VERSION = 12
+    FLEXIBLE_VERSION = True
+    RESPONSE_TYPE: ClassVar[type[Response]] = _MetadataResponse
+    SCHEMA = Schema(
+        (
+            "topics",
+            CompactArray(
+                ("topic_id", _Uuid),
+                ("name", CompactString("utf-8")),
+                ("tags", TaggedFields),
+            ),
+        ),
+        ("allow_auto_topic_creation", Boolean),
+        ("include_topic_authorized_operations", Boolean),
+        ("tags", TaggedFields),
+    )
+
+
+class _TopicIdsRequest(Request[_MetadataRequest]):
+    """Asks for topics by name."""
+
+    API_KEY = 3
+
+    def __init__(self, topics: Iterable[str]) -> None:
+        self._topics: list[tuple[bytes, str, dict[int, bytes]]] = [
+            (bytes(16), topic, {}) for topic in topics
+        ]
+
+    def build(self, request_struct_class: type[_MetadataRequest]) -> _MetadataRequest:
+        return request_struct_class(self._topics, False, False, {})  # noqa: FBT003 - wire order

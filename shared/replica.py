@@ -24,6 +24,8 @@ Where it ends: a reader sees what is committed (`read_committed`), so a transact
 what follows it in that partition; and callers decide what to do with a replica that is not fresh.
 """
 
+import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Callable, Collection, ItemsView, Iterable, Iterator, Mapping
@@ -45,6 +47,7 @@ from shared.kafka import (
     TopicPartition,
     open_consumer,
     partitions_of,
+    topic_ids,
     translated,
 )
 from shared.topics import Topic
@@ -56,8 +59,14 @@ TURN_MS: Final = 50
 TURN_RECORDS_MAX: Final = 5_000
 """Records applied before other tasks of the process run again (about 15 ms)."""
 PARTITION_BYTES_MAX: Final = 4 * 1024 * 1024
-STALL_SECONDS: Final = 15.0
-"""With no fetch answered for so long, the consumer is given up and another one made."""
+QUIET_TURNS_MAX: Final = 300
+"""With no fetch answered for so many turns (15 s), the consumer is given up and another made.
+
+Turns rather than seconds, since a process that stood still must first read what has arrived.
+"""
+IDENTITY_SECONDS: Final = 5.0
+"""How often it is asked whether the topic is still the same, and not one of the same name."""
+IDENTITY_WAIT_SECONDS: Final = 1.0
 RETRY_SECONDS_MAX: Final = 2.0
 FLOORS_MAX: Final = 100_000
 """How many removed keys' versions are remembered, the latest ones."""
@@ -209,7 +218,7 @@ class Progress:
             for number, start in starts.items()
         }
         self.fresh_at = asked_at
-        self.answered_at = asked_at
+        self.quiet_turns = 0
 
     @property
     def is_loaded(self) -> bool:
@@ -233,12 +242,13 @@ class Progress:
         if stamp != item.stamp:
             item.stamp = stamp
             item.asked_at, item.seen_at = item.seen_at, turn_began
-            self.answered_at = max(self.answered_at, turn_began)
+            self.quiet_turns = 0
         if position >= stable_end:
             item.fresh_at = item.asked_at
 
     def end_turn(self) -> None:
         """Settle the freshness of the whole after all partitions were observed."""
+        self.quiet_turns += 1
         self.fresh_at = min(item.fresh_at for item in self._partitions.values())
 
 
@@ -281,6 +291,8 @@ class Replica(Generic[T]):
         self._table: Table[T] = Table()
         self._progress: Progress | None = None
         self._reported: set[tuple[int, int]] = set()
+        self._identity: bytes | None = None
+        self._identity_due = 0.0
 
     @property
     def is_ready(self) -> bool:
@@ -355,15 +367,38 @@ class Replica(Generic[T]):
         progress = await self._begin(consumer, partitions)
         table = Table(before=self._table.values)
         while not progress.is_loaded:
+            await self._prove_same_topic(consumer)
             await self._turn(consumer, partitions, progress, partial(self._load, table))
             point("replica.loading")
         self._swap(table, progress)
         point("replica.loaded")
         while True:
+            await self._prove_same_topic(consumer)
             await self._turn(consumer, partitions, progress, self._apply_live)
+
+    async def _prove_same_topic(self, consumer: Consumer) -> None:
+        """Find out that the topic was recreated, also if it has since grown beyond our position.
+
+        Raises:
+            UnavailableError: it is another topic now; read it from its start.
+        """
+        now = self._clock.monotonic()
+        if now < self._identity_due:
+            return
+        self._identity_due = now + IDENTITY_SECONDS
+        found = self._identity
+        with contextlib.suppress(UnavailableError, TimeoutError):  # no answer is no other topic
+            async with asyncio.timeout(IDENTITY_WAIT_SECONDS):
+                found = await self._topic_id(consumer)
+        if found != self._identity:
+            raise UnavailableError("the topic was deleted or recreated")
+
+    async def _topic_id(self, consumer: Consumer) -> bytes | None:
+        return (await topic_ids(consumer, [self.topic.name])).get(self.topic.name)
 
     async def _begin(self, consumer: Consumer, partitions: Collection[TopicPartition]) -> Progress:
         asked_at = self._clock.monotonic()
+        self._identity = await self._topic_id(consumer)
         with translated(f"reading the offsets of {self.topic.name}"):
             ends = await consumer.end_offsets(partitions)
             starts = await consumer.beginning_offsets(partitions)
@@ -388,9 +423,9 @@ class Replica(Generic[T]):
         Nothing waits between `getmany` and the last `observe`, since a fetch answered in between
         would be taken for applied.
         """
+        if progress.quiet_turns > QUIET_TURNS_MAX:
+            raise UnavailableError(f"no fetch was answered for {QUIET_TURNS_MAX} turns")
         began = self._clock.monotonic()
-        if began - progress.answered_at > STALL_SECONDS:
-            raise UnavailableError(f"no fetch was answered for {STALL_SECONDS:.0f} s")
         with translated(f"reading {self.topic.name}"):
             batches = await consumer.getmany(timeout_ms=TURN_MS, max_records=TURN_RECORDS_MAX)
         for records in batches.values():
