@@ -1,0 +1,80 @@
+"""Where the commands find the platform: the environment first, then what a running one wrote down.
+
+`portico run` writes `<home>/endpoints.json`, so that commands in another terminal reach it whatever
+its ports are.
+"""
+
+import json
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from shared.config import load
+from shared.errors import SetupError
+
+ENDPOINTS_FILE = "endpoints.json"
+DEFAULT_HOME = Path(".portico")
+
+
+class CliSettings(BaseSettings):
+    """What `portico` reads from its environment."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+    home: Path = Field(DEFAULT_HOME, validation_alias="PORTICO_HOME")
+    """Folder of the local platform."""
+
+    gateway: str = Field("", validation_alias="PORTICO_GATEWAY")
+    """Base URL of the REST door."""
+
+    firehose: str = Field("", validation_alias="PORTICO_FIREHOSE")
+    """Base URL of the door of streams."""
+
+    kafka_bootstrap: str = Field("", validation_alias="KAFKA_BOOTSTRAP")
+    """`host:port` of Kafka."""
+
+    token: SecretStr = Field(SecretStr(""), validation_alias="PORTICO_TOKEN")
+    """A staff token; without one, the local issuer makes one."""
+
+    key: SecretStr = Field(SecretStr(""), validation_alias="PORTICO_KEY")
+    """A partner key; without one, that of `portico run`."""
+
+    gateway_port: int = 8080
+    firehose_port: int = 8083
+    kafka_port: int = 19_092
+
+
+def write_endpoints(home: Path, endpoints: dict[str, str]) -> None:
+    """Tell later commands where the platform of `home` answers."""
+    (home / ENDPOINTS_FILE).write_text(json.dumps(endpoints, indent=2))
+
+
+def settings() -> CliSettings:
+    """The settings, with every address filled in.
+
+    Raises:
+        SetupError: a variable is wrong.
+    """
+    chosen = load(CliSettings)
+    running = _running(chosen.home)
+    defaults = {
+        "gateway": f"http://127.0.0.1:{chosen.gateway_port}",
+        "firehose": f"http://127.0.0.1:{chosen.firehose_port}",
+        "kafka_bootstrap": f"127.0.0.1:{chosen.kafka_port}",
+    }
+    found = {
+        name: getattr(chosen, name) or running.get(name) or default
+        for name, default in defaults.items()
+    }
+    return chosen.model_copy(update=found)
+
+
+def _running(home: Path) -> dict[str, str]:
+    try:
+        found: dict[str, str] = json.loads((home / ENDPOINTS_FILE).read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise SetupError(f"{home / ENDPOINTS_FILE} cannot be read ({error}): delete it.") from error
+    return found
