@@ -171,6 +171,13 @@ AUDIT_ANOMALIES: Final = Topic(
     owner="audit",
     schemas=(events.AnomalyOpened, events.AnomalyClosed),
     retention_ms=400 * DAY_MS,
+    dead_letters=True,
+)
+AUDIT_RATE_LIMIT_HITS: Final = Topic(
+    name="audit.rate_limit_hits.v1",
+    key="network:partner",
+    owner="audit",
+    compacted=True,
 )
 AUDIT_CHECKPOINTS: Final = Topic(
     name="audit.checkpoints.v1",
@@ -200,6 +207,7 @@ SOURCES: Final = (
     GATEWAY_USAGE,
     FIREHOSE_SESSIONS,
     AUDIT_ANOMALIES,
+    AUDIT_RATE_LIMIT_HITS,
     AUDIT_CHECKPOINTS,
 )
 
