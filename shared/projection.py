@@ -177,7 +177,7 @@ class Projection(Generic[E]):
         for task in running:
             task.cancel()
         await asyncio.wait(running)
-        await member.close_lanes()
+        await member.leave()
 
     async def drain(self) -> None:
         """Finish the batches in hand, commit, leave the group; returns once that is done."""
@@ -265,6 +265,7 @@ class _Member(ConsumerRebalanceListener, Generic[E]):
         self._committed: dict[TopicPartition, int] = {}
         self._commit_at = 0.0
         self._failure: Exception | None = None
+        self._is_leaving = False
         self._turns = 0
 
     # --- polling ----------------------------------------------------------------------------------
@@ -335,7 +336,7 @@ class _Member(ConsumerRebalanceListener, Generic[E]):
         """Finish what is in hand and forget every lane: this protocol revokes all partitions."""
         self.is_assigned = False
         try:
-            await self.close_lanes()
+            await self._close_lanes()
         except Exception as error:  # noqa: BLE001 - aiokafka would swallow it; the loop raises it
             self._failure = error
 
@@ -346,7 +347,13 @@ class _Member(ConsumerRebalanceListener, Generic[E]):
         except Exception as error:  # noqa: BLE001 - aiokafka would swallow it; the loop raises it
             self._failure = error
 
-    async def close_lanes(self) -> None:
+    async def leave(self) -> None:
+        """Finish what is in hand and open nothing any more."""
+        self._is_leaving = True
+        self.is_assigned = False
+        await self._close_lanes()
+
+    async def _close_lanes(self) -> None:
         """Let batches in hand finish within one deadline, drop the rest, commit what is whole."""
         point("projection.mid_rebalance")
         for lane in self.lanes.values():
@@ -365,23 +372,33 @@ class _Member(ConsumerRebalanceListener, Generic[E]):
 
     async def _open_lanes(self, assigned: Sequence[TopicPartition]) -> None:
         self._committed.clear()
-        for partition, (start, offset) in (await self._starts(assigned)).items():
-            lane = Lane(
-                self._work,
-                partition,
-                partition_count=self._counts[partition.topic],
-                letters=self._letters,
-                start=start,
-                offset=offset,
-                restart=self._restart,
-            )
-            self._consumer.seek(partition, offset)
-            self.lanes[partition] = lane
-            self._lane_tasks[lane] = self._tasks.create_task(
-                lane.run(), name=f"{self._work.group} {partition.topic}-{partition.partition}"
-            )
+        starts = await self._starts(assigned)
+        if self._is_leaving:
+            return
+        for partition, (start, offset) in starts.items():
+            self._open_lane(partition, start, offset)
         self._work.metrics.rebalances.labels(self._work.group).inc()
         self.is_assigned = True
+
+    def _open_lane(self, partition: TopicPartition, start: Start, offset: int) -> None:
+        lane = Lane(
+            self._work,
+            partition,
+            partition_count=self._counts[partition.topic],
+            letters=self._letters,
+            start=start,
+            offset=offset,
+            restart=self._restart,
+        )
+        self._consumer.seek(partition, offset)
+        running = lane.run()
+        try:
+            task = self._tasks.create_task(running, name=f"{self._work.group} {partition}")
+        except RuntimeError:  # the projection is ending, for a reason that its group tells
+            running.close()
+            return
+        self.lanes[partition] = lane
+        self._lane_tasks[lane] = task
 
     async def _restart(self, lane: Lane[E]) -> None:
         """Begin a lane again at the stored offset, which somebody else has moved."""
