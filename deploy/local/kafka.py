@@ -116,7 +116,7 @@ class Kafka:
         shutil.rmtree(formatting, ignore_errors=True)
         self._configure(formatting)
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        arguments = ["format", "--config", str(self._config), "--cluster-id", cluster]
+        arguments = ["format", "--config", str(self._config), f"--cluster-id={cluster}"]
         java = self._java([_QUICK], "kafka.tools.StorageTool", *arguments)
         tool = Child("kafka", Command(java), self._log)
         tool.start()
