@@ -56,8 +56,8 @@ def _print_readiness(stack: Stack) -> None:
     memory = stack.rss_mb()
     console.print(
         Text(
-            f"\nPortico is ready after {stack.ready_seconds:.1f} s: {len(memory)} Python processes, "
-            f"{sum(memory.values()):.0f} MB resident.\n",
+            f"\nPortico is ready after {stack.ready_seconds:.1f} s: "
+            f"{len(memory)} Python processes, {sum(memory.values()):.0f} MB resident.\n",
             style="bold",
         )
     )

@@ -12,6 +12,7 @@ from typing import Final
 from shared.clock import Clock
 from shared.errors import UnavailableError
 from shared.events import Event, encode, headers
+from shared.faultpoint import point
 from shared.kafka import Producer, translated
 from shared.topics import (
     NETWORK_OFFER_PARTNERS,
@@ -49,7 +50,9 @@ class Sender:
         """Send until the ledger's queue is empty; how many records the broker confirmed."""
         confirmed = 0
         while batch := self._ledger.queued(BATCH_RECORDS_MAX):
+            point("simulator.before_send")
             await self._insist([self._outgoing(record) for record in batch])
+            point("simulator.after_send")
             self._ledger.confirm(batch[-1].sequence)
             confirmed += len(batch)
         return confirmed

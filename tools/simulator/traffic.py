@@ -222,7 +222,9 @@ class _Teller:
     def _traffic(self, visit: _Visit) -> dict[str, Any]:
         placement = visit.placement
         channel, campaign = _CHANNELS.choose(self.dice), self.dice.randrange(1, 40)
-        tags = {"sub1": channel, "sub2": f"campaign-{campaign}"}
+        tags = {"sub2": f"campaign-{campaign}"}
+        if channel:
+            tags["sub1"] = channel
         if self._chance(0.5):
             tags["sub3"] = f"ad-{self.dice.randrange(1, 400)}"
         asked = {
