@@ -1,7 +1,6 @@
 """Protects the doors: who gets in, in which order it is judged, and with which text."""
 
 import ipaddress
-from dataclasses import dataclass, field
 
 import pytest
 
@@ -9,38 +8,10 @@ from shared.access import AccessTable, client_ip, parse_allowlist, parse_proxies
 from shared.errors import ForbiddenError, UnauthenticatedError, UnavailableError
 from shared.events import KeyState, NetworkState, PartnerAccess
 from shared.partner_key import PartnerKey, generate
+from tests.views import FakeView
 
 NOW = 1_767_225_600.0
 KEY = generate()
-
-
-@dataclass
-class FakeView:
-    """What a replica shows, set by hand."""
-
-    values: dict = field(default_factory=dict)
-    withheld: set = field(default_factory=set)
-    age: float = 0.0
-    callbacks: list = field(default_factory=list)
-
-    def get(self, key):
-        return self.values.get(key)
-
-    def is_withheld(self, key) -> bool:
-        return key in self.withheld
-
-    def freshness_seconds(self) -> float:
-        return self.age
-
-    def subscribe(self, callback) -> None:
-        self.callbacks.append(callback)
-
-    def put(self, key, value) -> None:
-        old = self.values.pop(key, None)
-        if value is not None:
-            self.values[key] = value
-        for callback in self.callbacks:
-            callback(key, old, value)
 
 
 class Door:

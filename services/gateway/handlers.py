@@ -1,0 +1,190 @@
+"""The door: judges a request in the one order that the contract has, without waiting.
+
+Route, key, realm, status and time window, allowlist, partner, budget. What comes later in that
+order tells nothing to whoever fails earlier.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
+
+from services.gateway.domain import (
+    POLICY,
+    TOKEN_POLICY,
+    Passage,
+    Rejection,
+    Request,
+    over_budget,
+    rejection_of,
+)
+from services.gateway.limiter import Limiter, Verdict
+from shared.access import (
+    KEY_HEADER,
+    NO_METHOD,
+    AccessTable,
+    Decision,
+    Grant,
+    Network,
+    Refusal,
+    client_ip,
+)
+from shared.clock import Clock
+from shared.errors import UnauthenticatedError
+from shared.events import Budget
+from shared.identity import LIFETIME_SECONDS, Identity, IdentitySigner
+from shared.routes import ROUTES, Route, RouteTable
+
+ROUTED: Final = tuple(route for route in ROUTES if route.service != "firehose")
+"""What passes here: streams have a door of their own."""
+_SHOWS_BUDGET: Final = ("allowlist", "suspended")
+"""Refusals after which the network may be known to the caller: their key works as such."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The bounds of requests."""
+
+    header_bytes_max: int
+    body_bytes_max: int
+    token_budget: Budget
+
+
+class Door:
+    """Judges requests.
+
+    Args:
+        access: who comes in.
+        signer: signs identities for upstreams.
+        clock: the time.
+        trusted: our own proxies.
+        limits: bounds.
+    """
+
+    def __init__(
+        self,
+        access: AccessTable,
+        signer: IdentitySigner,
+        clock: Clock,
+        *,
+        trusted: tuple[Network, ...],
+        limits: Limits,
+    ) -> None:
+        self._access = access
+        self._signer = signer
+        self._clock = clock
+        self._trusted = trusted
+        self._limits = limits
+        self._routes = RouteTable(ROUTED)
+        self._budgets = Limiter(clock)
+        self._addresses = Limiter(clock)
+
+    def judge(self, request: Request) -> Passage:
+        """What becomes of `request`; takes a token if it gets as far as that."""
+        address = client_ip(request.peer, request.values(b"x-forwarded-for"), self._trusted)
+        route = self._routes.find(request.method, request.path)
+        if request.header_bytes > self._limits.header_bytes_max:
+            status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+            return Passage(route, address, rejection=_too_large(status, "Headers"))
+        if route is None:
+            return Passage(None, address, rejection=self._no_route(request))
+        if route.authentication == "key":
+            passage = self._judge_key(request, route, address)
+        elif route.authentication == "jwt":
+            passage = self._judge_token(request, route, address)
+        else:
+            passage = Passage(route, address, rejection=self._address_limit(address))
+        return self._bounded(request, passage)
+
+    def identity(self, request: Request, passage: Passage, path: str) -> str:
+        """The signed header for the upstream of a request that was let in."""
+        caller = passage.caller
+        return self._signer.sign(
+            Identity(
+                network_id=0 if caller is None else caller.network_id,
+                network_affiliate_id=0 if caller is None else caller.network_affiliate_id,
+                key_id="" if caller is None else caller.key_id,
+                request_id=request.request_id,
+                client_ip=passage.client_ip,
+                method=request.method,
+                path=path,
+                expires_at=int(self._clock.time()) + LIFETIME_SECONDS,
+            )
+        )
+
+    def _no_route(self, request: Request) -> Rejection:
+        methods = self._routes.methods(request.path)
+        if not methods:
+            return Rejection(HTTPStatus.NOT_FOUND, "Not Found", "path")
+        allow = ", ".join(methods).encode()
+        status = HTTPStatus.METHOD_NOT_ALLOWED
+        return Rejection(status, "Method Not Allowed", "method", ((b"allow", allow),))
+
+    def _judge_key(self, request: Request, route: Route, address: str) -> Passage:
+        decision = self._decide(request, route, address)
+        caller, refusal = decision.caller, decision.refusal
+        if refusal is not None:
+            shown = caller if refusal.reason in _SHOWS_BUDGET else None
+            verdict = None if shown is None else self._peek(shown)
+            rejection = rejection_of(refusal.error, refusal.reason)
+            return Passage(route, address, caller, verdict, rejection)
+        if caller is None:
+            missing = rejection_of(UnauthenticatedError(NO_METHOD), "missing")
+            return Passage(route, address, rejection=missing)
+        verdict = self._take(caller)
+        rejected = None if verdict.admitted else over_budget(verdict, POLICY)
+        return Passage(route, address, caller, verdict, rejected)
+
+    def _judge_token(self, request: Request, route: Route, address: str) -> Passage:
+        """Only the owning service can verify a token; a partner's key is out of its realm."""
+        decision = self._decide(request, route, address)
+        if decision.refusal is not None:
+            rejection = rejection_of(decision.refusal.error, decision.refusal.reason)
+            return Passage(route, address, decision.caller, rejection=rejection)
+        if request.value(b"authorization") is None:
+            missing = rejection_of(UnauthenticatedError(NO_METHOD), "missing")
+            return Passage(route, address, rejection=missing)
+        return Passage(route, address, rejection=self._address_limit(address))
+
+    def _decide(self, request: Request, route: Route, address: str) -> Decision:
+        """What the key header says; neither caller nor refusal if there is none."""
+        keys = request.values(KEY_HEADER)
+        if not keys:
+            return Decision(None, None)
+        if len(keys) > 1:
+            return Decision(None, Refusal("unknown", UnauthenticatedError()))
+        return self._access.decide(
+            keys[0], realm=route.realm, client_ip=address, now=self._clock.time()
+        )
+
+    def _take(self, caller: Grant) -> Verdict:
+        state = self._access.network(caller.network_id)
+        name = (caller.network_id, caller.realm)
+        return self._budgets.take(name, state.affiliate, shadow=state.shadow)
+
+    def _peek(self, caller: Grant) -> Verdict:
+        state = self._access.network(caller.network_id)
+        return self._budgets.peek((caller.network_id, caller.realm), state.affiliate)
+
+    def _address_limit(self, address: str) -> Rejection | None:
+        verdict = self._addresses.take(address, self._limits.token_budget)
+        return None if verdict.admitted else over_budget(verdict, TOKEN_POLICY)
+
+    def _bounded(self, request: Request, passage: Passage) -> Passage:
+        if passage.rejection is not None:
+            return passage
+        if request.declared_bytes <= self._limits.body_bytes_max:
+            return passage
+        status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+        rejection = _too_large(status, "Body")
+        return Passage(passage.route, passage.client_ip, passage.caller, passage.verdict, rejection)
+
+
+def _too_large(status: HTTPStatus, what: str) -> Rejection:
+    return Rejection(status, f"{what} too large", "size")
+
+
+BODY_TOO_LARGE: Final = _too_large(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "Body")
+
+Upstreams = Mapping[str, str]
+"""Base URLs by service."""

@@ -1,0 +1,197 @@
+"""What came to the door, told once a second to `gateway.access.v1`, never on a request's way.
+
+A request is counted in memory; a task publishes each second's counts, one record per partner. What
+is held is bounded: requests of further combinations are dropped from the summaries and counted as
+dropped, by which the sums say what they lack. A stop publishes what is left; a crash loses the
+last second, or what Kafka did not take.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections import Counter, deque
+from dataclasses import dataclass
+from typing import Final
+
+from shared.clock import Clock
+from shared.errors import UnavailableError
+from shared.events import AccessCount, AccessSummary, encode, headers, partner_key
+from shared.kafka import Producer, open_producer, translated
+from shared.topics import Topic
+
+log = logging.getLogger(__name__)
+
+INTERVAL_SECONDS: Final = 1.0
+FLUSH_SECONDS: Final = 2.0
+RETRY_SECONDS: Final = 2.0
+ADDRESSES_MAX: Final = 100
+"""Addresses of unknown callers told one by one, those with most requests."""
+UNKNOWN_ROWS_MAX: Final = 5_000
+"""Combinations of unknown callers kept apart within a second; beyond, they only add to the rest."""
+UNKNOWN_KEY: Final = "-:-"
+SOURCE: Final = "portico/gateway"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What requests that count together have in common."""
+
+    key_id: str
+    masked: str
+    method: str
+    endpoint: str
+    status: int
+    client_ip: str
+    refusal: str
+
+
+REST: Final = Row("", "", "", "", 401, "", "unknown")
+"""Unknown callers beyond those told one by one."""
+
+_Group = tuple[int, int, int]
+"""Second, network, partner."""
+
+
+class Tally:
+    """Counts by second, partner and row. Pure.
+
+    Args:
+        gateway: this process, as the summaries name it.
+        rows_max: rows held altogether; requests of further ones are dropped.
+    """
+
+    def __init__(self, gateway: str, *, rows_max: int) -> None:
+        self.dropped = 0
+        self._gateway = gateway
+        self._rows_max = rows_max
+        self._rows = 0
+        self._groups: dict[_Group, Counter[Row]] = {}
+
+    def add(self, second: int, network_id: int, network_affiliate_id: int, row: Row) -> None:
+        """Count one request; network and partner 0 where the caller is not known."""
+        group = self._groups.setdefault((second, network_id, network_affiliate_id), Counter())
+        if row not in group:
+            if not network_id and len(group) >= UNKNOWN_ROWS_MAX:
+                row = REST
+            elif self._rows >= self._rows_max:
+                self.dropped += 1
+                return
+            self._rows += row not in group
+        group[row] += 1
+
+    def take(self, before: float) -> list[AccessSummary]:
+        """The summaries of all seconds earlier than `before`; they are forgotten here."""
+        names = sorted(name for name in self._groups if name[0] < before)
+        taken = [(name, self._groups.pop(name)) for name in names]
+        self._rows -= sum(len(counts) for _, counts in taken)
+        return [self._summary(name, counts) for name, counts in taken if counts]
+
+    def _summary(self, name: _Group, counts: Counter[Row]) -> AccessSummary:
+        second, network_id, network_affiliate_id = name
+        if not network_id:
+            counts = _loudest(counts)
+        return AccessSummary(
+            gateway=self._gateway,
+            second=second,
+            network_id=network_id,
+            network_affiliate_id=network_affiliate_id,
+            counts=tuple(_count(row, count) for row, count in counts.items()),
+        )
+
+
+def _loudest(counts: Counter[Row]) -> Counter[Row]:
+    """The rows of the addresses with most requests, the others as one row."""
+    by_address: Counter[str] = Counter()
+    for row, count in counts.items():
+        by_address[row.client_ip] += count
+    by_address.pop(REST.client_ip, None)
+    told = {address for address, _ in by_address.most_common(ADDRESSES_MAX)}
+    result: Counter[Row] = Counter()
+    for row, count in counts.items():
+        result[row if row.client_ip in told else REST] += count
+    return result
+
+
+def _count(row: Row, count: int) -> AccessCount:
+    return AccessCount(
+        key_id=row.key_id,
+        masked=row.masked,
+        method=row.method,
+        endpoint=row.endpoint,
+        status=row.status,
+        client_ip=row.client_ip,
+        count=count,
+        refusal=row.refusal,
+    )
+
+
+class Reporter:
+    """Publishes a tally, once a second and at the end.
+
+    Args:
+        bootstrap: Kafka's `host:port`.
+        topic: where to.
+        tally: what to publish.
+        clock: the time.
+        client_id: as Kafka logs it.
+    """
+
+    def __init__(
+        self, bootstrap: str, topic: Topic, tally: Tally, *, clock: Clock, client_id: str
+    ) -> None:
+        self._bootstrap = bootstrap
+        self._topic = topic
+        self._tally = tally
+        self._clock = clock
+        self._client_id = client_id
+        self._waiting: deque[AccessSummary] = deque()
+        self.confirmed = 0
+
+    async def run(self) -> None:
+        """Publish for ever; while Kafka is away, the tally fills to its bound."""
+        while True:
+            try:
+                await self._publish()
+            except UnavailableError as error:
+                log.warning("access summaries wait for Kafka", extra={"reason": error.message})
+            await self._clock.sleep(RETRY_SECONDS)
+
+    async def _publish(self) -> None:
+        async with open_producer(
+            self._bootstrap, client_id=self._client_id, linger_ms=5
+        ) as producer:
+            try:
+                while True:
+                    await self._clock.sleep(INTERVAL_SECONDS)
+                    await self._send(producer, before=int(self._clock.time()))
+            except asyncio.CancelledError:
+                with contextlib.suppress(TimeoutError, UnavailableError):
+                    async with asyncio.timeout(FLUSH_SECONDS):
+                        await self._send(producer, before=float("inf"))
+                raise
+
+    async def _send(self, producer: Producer, *, before: float) -> None:
+        """Hand all to the producer, then wait for all confirmations."""
+        self._waiting.extend(self._tally.take(before))
+        confirmations = []
+        with translated("publishing access summaries"):
+            while self._waiting:
+                confirmations.append(await self._hand_over(producer, self._waiting[0]))
+                self._waiting.popleft()
+            for confirmation in confirmations:
+                await confirmation
+                self.confirmed += 1
+
+    async def _hand_over(
+        self, producer: Producer, summary: AccessSummary
+    ) -> "asyncio.Future[object]":
+        known = summary.network_id or summary.network_affiliate_id
+        key = (
+            partner_key(summary.network_id, summary.network_affiliate_id) if known else UNKNOWN_KEY
+        )
+        return await producer.send(  # type: ignore[no-any-return]
+            self._topic.name,
+            encode(summary),
+            key=key.encode(),
+            headers=headers(summary, source=SOURCE, occurred_at=float(summary.second)),
+        )
