@@ -47,7 +47,11 @@ class Outbox:
     async def change(self, key: str, *values: bytes | None) -> list[int]:
         """One transaction that appends `values` for `key`."""
         async with self.pool.acquire() as connection, connection.transaction():
-            return await append(connection, [self.record(key, value) for value in values])
+            return await self.append_within(connection, key, *values)
+
+    async def append_within(self, connection, key: str, *values: bytes | None) -> list[int]:
+        """Append `values` for `key` in the caller's transaction."""
+        return await append(connection, [self.record(key, value) for value in values])
 
     def record(self, key: str, value: bytes | None) -> OutboxRecord:
         return OutboxRecord(self.topic, key, value, [("ce_id", os.urandom(8).hex().encode())])
