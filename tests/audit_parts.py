@@ -1,9 +1,12 @@
 """What the audit tests share: the service in this process, callers, events, and a recount."""
 
 import asyncio
+import contextlib
 import itertools
 import json
+import os
 import random
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -23,7 +26,7 @@ from shared import events, topics
 from shared.clock import SystemClock
 from shared.identity import HEADER, Identity, IdentitySigner
 from shared.kafka import open_producer
-from shared.runtime import serve
+from shared.runtime import Service, serve
 from shared.tokens import AUDIT_READ, Caller, issue_token
 from tests.projection_parts import read_all
 
@@ -46,12 +49,18 @@ class Platform:
     home: Path
     port: int = field(default_factory=lambda: free_ports(1)[0])
 
+    worker_port: int = field(default_factory=lambda: free_ports(1)[0])
+
     def __post_init__(self) -> None:
         self.secrets = secrets.ensure(self.home / "secrets")
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def worker_url(self) -> str:
+        return f"http://127.0.0.1:{self.worker_port}"
 
     @property
     def checkpoints(self) -> Path:
@@ -72,6 +81,9 @@ class Platform:
             "AUDIT_CHECKPOINT_SECONDS": "0.2",
             "AUDIT_HEARTBEAT_SECONDS": "1",
             "AUDIT_DRAIN_SECONDS": "3",
+            "ANOMALIES_PORT": str(self.worker_port),
+            "ANOMALIES_APP_ID": f"{self.schema}.worker",
+            "ANOMALIES_DRAIN_SECONDS": "3",
         } | more
 
     def token(self, caller: Caller) -> str:
@@ -114,20 +126,6 @@ class Platform:
             load_public_key(self.secrets.audit_key),
         )
 
-    async def ready(self) -> None:
-        """Wait until the service is ready."""
-        async with (
-            httpx.AsyncClient(base_url=self.url) as client,
-            asyncio.timeout(DEADLINE_SECONDS),
-        ):
-            while True:
-                try:
-                    if (await client.get("/readyz")).status_code == 200:
-                        return
-                except httpx.TransportError:
-                    pass
-                await asyncio.sleep(0.05)
-
 
 def reader(network_id: int, *permissions: str, partner: int = 0) -> Caller:
     """Somebody who may read the audit trail of one network."""
@@ -146,19 +144,8 @@ async def running(
     """The audit service, ready, until the block ends; then drained."""
     for name, value in platform.environment(**more).items():
         monkeypatch.setenv(name, value)
-    stop = asyncio.Event()
-    serving = asyncio.ensure_future(serve(app.build(), stop))
-    readying = asyncio.ensure_future(platform.ready())
-    try:
-        await asyncio.wait({serving, readying}, return_when=asyncio.FIRST_COMPLETED)
-        if serving.done():
-            await serving
-        await readying
+    async with serving(platform.url, app.build()):
         yield
-    finally:
-        readying.cancel()
-        stop.set()
-        await serving
 
 
 _numbers = itertools.count(1)
@@ -262,6 +249,27 @@ async def expected_ids(bootstrap: str, network_id: int) -> Counter[str]:
     return Counter(found)
 
 
+async def anomalies(bootstrap: str, network_id: int) -> list[tuple[str, domain.Anomaly]]:
+    """Every anomaly of a network on the topic as (`ce_id`, event), repeats included."""
+    return [
+        (events.envelope(record.headers).id, event)
+        for record in await read_all(bootstrap, topics.AUDIT_ANOMALIES.name)
+        if (event := handlers.check_anomaly(record)).network_id == network_id
+    ]
+
+
+async def until_anomalies(
+    bootstrap: str, network_id: int, kinds: list[type[events.Event]]
+) -> list[tuple[str, domain.Anomaly]]:
+    """Wait for anomalies of just these kinds, in order, repeats under the same id left out."""
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while True:
+            found = await anomalies(bootstrap, network_id)
+            if [type(event) for event in dict(found).values()] == kinds:
+                return found
+            await asyncio.sleep(0.05)
+
+
 async def entries(platform: Platform, caller: Caller, query: str = "") -> list[dict]:
     """Every entry that a search finds, over all its pages, newest first."""
     found: list[dict] = []
@@ -299,3 +307,72 @@ async def messages(answer: httpx.Response) -> AsyncIterator[tuple[str, str, dict
         elif not line and data:
             yield kind, identifier, json.loads(data)
             kind, data = "message", ""
+
+
+# --- processes ------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def serving(url: str, service: Service) -> AsyncIterator[None]:
+    """`service` in this process, ready, until the block ends; then drained."""
+    stop = asyncio.Event()
+    work = asyncio.ensure_future(serve(service, stop))
+    readying = asyncio.ensure_future(until_ready(url))
+    try:
+        await asyncio.wait({work, readying}, return_when=asyncio.FIRST_COMPLETED)
+        if work.done():
+            await work
+        await readying
+        yield
+    finally:
+        readying.cancel()
+        stop.set()
+        await work
+
+
+async def until_ready(url: str) -> None:
+    """Wait until `/readyz` says yes."""
+    async with httpx.AsyncClient(base_url=url) as client, asyncio.timeout(DEADLINE_SECONDS):
+        while True:
+            with contextlib.suppress(httpx.TransportError):
+                if (await client.get("/readyz")).status_code == 200:
+                    return
+            await asyncio.sleep(0.05)
+
+
+class Child:
+    """A process of `python -m module` that a test may kill; its log is in `log`."""
+
+    def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
+        self._process = process
+        self._log = log
+
+    async def death(self) -> int:
+        """Wait for the end; the exit status, or minus the signal."""
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            return await self._process.wait()
+
+    @property
+    def log(self) -> str:
+        """What it wrote."""
+        return self._log.read_text()
+
+
+@asynccontextmanager
+async def child(
+    module: str, environment: dict[str, str], log: Path, *, crash_at: str = ""
+) -> AsyncIterator[Child]:
+    """A child process, killed at the end of the block if it still lives."""
+    variables = {**os.environ, **environment}
+    if crash_at:
+        variables["PORTICO_CRASH_AT"] = crash_at
+    with log.open("ab") as output:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", module, env=variables, stdout=output, stderr=output
+        )
+    try:
+        yield Child(process, log)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()

@@ -12,6 +12,7 @@ record that arrives again is known by its offset.
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -24,7 +25,7 @@ from services.audit.config import AnomalySettings
 from services.audit.metrics import AnomalyMetrics
 from shared import topics
 from shared.clock import Clock
-from shared.errors import InvalidError
+from shared.errors import InvalidError, UnavailableError
 from shared.events import AccessSummary, decode
 from shared.faultpoint import point
 from shared.kafka import partition_for
@@ -39,6 +40,7 @@ SESSION_SECONDS: Final = 10.0
 
 Publish = Callable[[domain.Anomaly], Awaitable[None]]
 
+_SOURCE: Final = topics.GATEWAY_ACCESS.name
 _ENCODER: Final = msgspec.json.Encoder()
 _DECODER: Final = msgspec.json.Decoder(domain.Hits)
 
@@ -65,10 +67,9 @@ class Detector:
         self._state = asyncio.Lock()  # guards read, publish, write of the table
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._app = _new_app(settings)
-        self._source = topics.GATEWAY_ACCESS.name
         self._table = _new_table(self._app)
-        source = self._app.topic(self._source, **_raw())
-        self._app.agent(source, name="rate_limit_hits", on_error=self._on_error)(self._agent)
+        source = self._app.topic(_SOURCE, **_raw())
+        self._app.agent(source, name="rate_limit_hits")(self._agent)
 
     def missing(self) -> str | None:
         """For `Lifecycle.ready_when`: what is missing, or None."""
@@ -85,31 +86,22 @@ class Detector:
         """
         async with self._started(), asyncio.TaskGroup() as tasks:
             tasks.create_task(self._sweep(), name="anomalies sweep")
-            tasks.create_task(self._watch(), name="anomalies watch")
             await self._failure
 
     @asynccontextmanager
     async def _started(self) -> AsyncIterator[None]:
-        await self._app.start()
         try:
+            await self._app.start()
             yield
         finally:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(STOP_SECONDS):
                     await self._app.stop()
 
-    async def _watch(self) -> None:
-        """Pass on that faust itself gave up."""
-        await self._app.wait_until_stopped()
-        raise RuntimeError(f"faust stopped: {self._app.crash_reason!r}")
-
-    async def _on_error(self, _agent: Any, error: BaseException) -> None:
-        if not self._failure.done():
-            self._failure.set_exception(error)
-
     async def _agent(self, stream: Any) -> None:
         async for event in stream.noack().events():
-            await self._judge(event.key, event.value, event.message.offset)
+            with _Failing(self._failure):
+                await self._judge(event.key, event.value, event.message.offset)
             event.ack()
 
     async def _judge(self, key: bytes, value: bytes, offset: int) -> None:
@@ -130,9 +122,11 @@ class Detector:
             await self._settle(key, before, after, found)
 
     async def _sweep(self) -> None:
-        """Close what has been quiet, and forget who has long been."""
+        """Close what has been quiet, forget who has long been, and notice that faust gave up."""
         while True:
             await self._clock.sleep(SWEEP_SECONDS)
+            if self._app.crashed or self._app.should_stop:
+                raise RuntimeError(f"faust gave up: {self._app.crash_reason!r}")
             if self.missing() is None:
                 async with self._state:
                     await self._close_quiet(self._clock.time())
@@ -166,12 +160,35 @@ class Detector:
 
     def _is_ours(self, key: bytes) -> bool:
         """Whether the key's partition is assigned to this worker now."""
-        partitions = self._app.consumer.topic_partitions(self._source)
-        place = partition_for(key, partitions) if partitions else None
+        place = self._table.partition_for_key(key)
         return any(
-            assigned.topic == self._source and assigned.partition == place
+            assigned.topic == _SOURCE and assigned.partition == place
             for assigned in self._app.consumer.assignment()
         )
+
+
+class _Table(faust.Table[bytes, bytes]):
+    """Puts a key's state into the partition of its records, also when a sweep changes it."""
+
+    def partition_for_key(self, key: bytes) -> int:
+        partitions = self.app.consumer.topic_partitions(_SOURCE)
+        if not partitions:
+            raise UnavailableError(f"The partitions of {_SOURCE} are not known yet.")
+        return partition_for(key, partitions)
+
+
+class _Failing:
+    """Tells `failure` what is raised within: faust would log it and go on with the next record."""
+
+    def __init__(self, failure: asyncio.Future[None]) -> None:
+        self._failure = failure
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Exception) and not self._failure.done():
+            self._failure.set_exception(error)
 
 
 def _raw() -> dict[str, Any]:
@@ -185,6 +202,8 @@ def _raw() -> dict[str, Any]:
 
 
 def _new_app(settings: AnomalySettings) -> Any:
+    for chatty in ("faust", "mode"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     settings.home.mkdir(parents=True, exist_ok=True)
     return faust.App(
         settings.app_id,
@@ -193,6 +212,7 @@ def _new_app(settings: AnomalySettings) -> Any:
         datadir=settings.home / "faust",
         autodiscover=False,
         web_enabled=False,
+        Table=_Table,
         topic_allow_declare=False,
         topic_disable_leader=True,
         stream_wait_empty=False,
@@ -210,7 +230,6 @@ def _new_table(app: Any) -> Any:
         key_type=bytes,
         value_type=bytes,
         changelog_topic=changelog,
-        use_partitioner=True,  # a sweep changes it outside of any record
     )
 
 
