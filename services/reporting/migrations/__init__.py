@@ -1,0 +1,1 @@
+"""The Postgres schema of reporting, as forward-only steps."""
