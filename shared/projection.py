@@ -206,6 +206,17 @@ class Projection(Generic[E]):
         seen = self._monitor.latest.get(where)
         return max(known, seen.through_ms if seen is not None else 0) / 1000
 
+    def through_all(self) -> float:
+        """As `through`, of all partitions of all topics."""
+        return min(
+            (
+                self.through(topic, partition)
+                for topic, count in self._counts.items()
+                for partition in range(count)
+            ),
+            default=0.0,
+        )
+
     def partition_of(self, topic: str, key: str) -> int:
         """The partition of `topic` that holds the records of `key`.
 

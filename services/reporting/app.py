@@ -1,0 +1,131 @@
+"""Wires the reporting service: stores, projections and API, in order of need."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from services.reporting.catalog import api as catalog_api
+from services.reporting.catalog import handlers as catalog
+from services.reporting.catalog import store as catalog_store
+from services.reporting.catalog.domain import Change
+from services.reporting.config import ReportingSettings
+from services.reporting.metrics import ReportingMetrics
+from services.reporting.reports import api as reports_api
+from services.reporting.reports.handlers import Reports, check_fact
+from services.reporting.reports.store import FactStore
+from services.reporting.reports.tables import TABLE_OF_TOPIC
+from services.reporting.scope import Scope
+from shared import topics
+from shared.clickhouse import ClickHouse, open_clickhouse
+from shared.clock import SystemClock
+from shared.config import load
+from shared.events import Tracked, partner_key
+from shared.http import AsgiApp, IdentityCheck, new_app
+from shared.identity import IdentitySigner
+from shared.postgres import Pool, migrate, open_pool
+from shared.projection import ClickHouseSink, Limits, PostgresSink, Projection
+from shared.runtime import Lifecycle, Service
+
+CLOCK = SystemClock()
+
+
+def build(settings: ReportingSettings | None = None) -> Service:
+    """The service, by the environment if no settings are given; opens nothing."""
+    chosen = settings or load(ReportingSettings)
+    metrics = ReportingMetrics()
+
+    @asynccontextmanager
+    async def open_(lifecycle: Lifecycle) -> AsyncIterator[AsgiApp]:
+        async with AsyncExitStack() as stack:
+            yield await _opened(stack, lifecycle, chosen, metrics)
+
+    return Service("reporting", chosen, open_, metrics.render)
+
+
+async def _opened(
+    stack: AsyncExitStack,
+    lifecycle: Lifecycle,
+    settings: ReportingSettings,
+    metrics: ReportingMetrics,
+) -> AsgiApp:
+    pool = await stack.enter_async_context(
+        open_pool(
+            settings.database_url.get_secret_value(),
+            schema=settings.db_schema,
+            application="portico-reporting",
+        )
+    )
+    await migrate(pool, "services.reporting.migrations")
+    url = settings.clickhouse_url
+    clickhouse = await stack.enter_async_context(
+        open_clickhouse(
+            path=settings.clickhouse_path,
+            database=settings.clickhouse_database,
+            url=url.get_secret_value() if url is not None else None,
+            readers=settings.queries_max,
+        )
+    )
+    store = FactStore(clickhouse, metrics.read_seconds)
+    await store.prepare(settings.clickhouse_engine)
+    facts = _facts(settings, clickhouse, metrics)
+    things = _things(settings, pool, metrics)
+    for name, projection in (("facts", facts), ("catalog", things)):
+        lifecycle.run_task(name, projection.run)
+        lifecycle.ready_when(name, projection.missing)
+        lifecycle.on_drain(projection.drain)
+    return _api(settings, pool, store, facts, things)
+
+
+def _facts(
+    settings: ReportingSettings, clickhouse: ClickHouse, metrics: ReportingMetrics
+) -> Projection[Tracked]:
+    return Projection(
+        settings.kafka_bootstrap,
+        group=f"{settings.db_schema}.facts",
+        topics=tuple(topics.TRACKING.values()),
+        check=check_fact,
+        sink=ClickHouseSink(clickhouse, TABLE_OF_TOPIC),
+        metrics=metrics.projection,
+        limits=Limits(
+            records_max=settings.batch_records_max, age_seconds_max=settings.batch_seconds
+        ),
+        clock=CLOCK,
+    )
+
+
+def _things(
+    settings: ReportingSettings, pool: Pool, metrics: ReportingMetrics
+) -> Projection[Change]:
+    return Projection(
+        settings.kafka_bootstrap,
+        group=f"{settings.db_schema}.catalog",
+        topics=catalog.TOPICS,
+        check=catalog.Check(),
+        sink=PostgresSink(pool, "catalog", catalog_store.apply),
+        metrics=metrics.projection,
+        clock=CLOCK,
+    )
+
+
+def _api(
+    settings: ReportingSettings,
+    pool: Pool,
+    store: FactStore,
+    facts: Projection[Tracked],
+    things: Projection[Change],
+) -> AsgiApp:
+    topic_of_table = {table: topic for topic, table in TABLE_OF_TOPIC.items()}
+
+    def through(scope: Scope, tables: Sequence[str]) -> float:
+        key = partner_key(scope.network_id, scope.network_affiliate_id)
+        read = [topic_of_table[table] for table in tables]
+        return min(facts.through(topic, facts.partition_of(topic, key)) for topic in read)
+
+    identity = IdentityCheck(IdentitySigner(settings.identity_secrets.get_secret_value()), CLOCK)
+    app = new_app("Portico reporting", "Partners' reads: reports, conversions, clicks, offers.")
+    app.include_router(reports_api.router(Reports(store, through, CLOCK), identity))
+    app.include_router(
+        catalog_api.router(
+            catalog.Catalog(catalog_store.Store(pool), things.through_all, CLOCK), identity
+        )
+    )
+    return app

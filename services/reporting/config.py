@@ -1,0 +1,45 @@
+"""Settings of the reporting service."""
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import SettingsConfigDict
+
+from shared.config import IdentitySettings, ServiceSettings, shared_field
+
+
+class ReportingSettings(IdentitySettings, ServiceSettings):
+    """The API with its projections (prefix `REPORTING_`)."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="REPORTING_", frozen=True, extra="ignore", populate_by_name=True
+    )
+
+    port: int = Field(8082, ge=0, le=65_535)
+    """Port the service listens on; 0 lets the system choose."""
+
+    db_schema: str = "reporting"
+    """Postgres schema that holds the things; also the first part of the consumer groups."""
+
+    clickhouse_url: SecretStr | None = shared_field("CLICKHOUSE_URL", None)
+    """A ClickHouse server, as `http[s]://user:password@host:port`; none for the embedded engine."""
+
+    clickhouse_path: Path = Path(".portico/clickhouse")
+    """Folder of the embedded engine; one process at a time may use it."""
+
+    clickhouse_database: str = "reporting"
+    """Database that holds the facts."""
+
+    clickhouse_engine: str = "ReplacingMergeTree({version})"
+    """Engine of the fact tables, `{version}` being the column that decides between two rows of an
+    id; a cluster sets `ReplicatedReplacingMergeTree(<path>, <replica>, {version})`."""
+
+    queries_max: int = Field(3, ge=1, le=64)
+    """Reports that run at once; others wait. Each may use two threads and 300 MB."""
+
+    batch_seconds: float = Field(0.5, gt=0, le=60)
+    """How long a fact may wait for others to be inserted with it: longer means fewer, larger parts
+    in ClickHouse and older answers."""
+
+    batch_records_max: int = Field(10_000, ge=1)
+    """Facts of one partition that are inserted together at most."""

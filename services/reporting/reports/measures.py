@@ -1,0 +1,133 @@
+"""The measures of a report: how each is counted from facts, how ratios are made of sums.
+
+They are the `reporting` member of a row. Sums are exact; ratios of a zero denominator are 0.
+Percentages and `rpm` have at most three decimals, `rpc` two, as live rows do.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import ROUND_HALF_UP, Decimal
+from typing import Final
+
+import msgspec
+
+COUNTS: Final = (
+    "imp",
+    "unique_click",
+    "duplicate_click",
+    "invalid_click",
+    "cv",
+    "view_through_cv",
+    "event",
+    "on_hold_conversion_count",
+)
+AMOUNTS: Final = ("revenue", "redirect_traffic_revenue", "on_hold_potential_revenue")
+SUMS: Final = (*COUNTS, *AMOUNTS)
+"""What is added up per fact, in the order of the query's columns."""
+
+_BASE: Final = "NOT is_event AND NOT is_view_through"
+_HELD: Final = "status = 'on_hold'"
+
+FROM_CLICKS: Final[Mapping[str, str]] = {
+    "unique_click": "error_code = 0 AND is_unique = 1",
+    "duplicate_click": "error_code = 0 AND is_unique = 0",
+    "invalid_click": "error_code != 0",
+    "revenue": "if(error_code = 0, revenue, 0)",
+    "redirect_traffic_revenue": "if(error_code = 0 AND is_redirect_traffic, revenue, 0)",
+}
+FROM_IMPRESSIONS: Final[Mapping[str, str]] = {
+    "imp": "1",
+    "revenue": "revenue",
+    "redirect_traffic_revenue": "if(is_redirect_traffic, revenue, 0)",
+}
+FROM_CONVERSIONS: Final[Mapping[str, str]] = {
+    "cv": f"is_counted AND {_BASE}",
+    "view_through_cv": "is_counted AND NOT is_event AND is_view_through",
+    "event": "is_counted AND is_event",
+    "revenue": "if(is_counted, revenue, 0)",
+    "redirect_traffic_revenue": "if(is_counted AND is_redirect_traffic, revenue, 0)",
+    "on_hold_conversion_count": _HELD,
+    "on_hold_potential_revenue": f"if({_HELD}, revenue, 0)",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """`numerator / denominator`, times `scale`, rounded half up."""
+
+    numerator: str
+    denominator: str
+    scale: int = 1
+    decimals: int = 3
+
+    def of(self, sums: Mapping[str, Decimal | int]) -> Decimal:
+        """Its value for a row's sums."""
+        below = Decimal(sums[self.denominator])
+        if not below:
+            return Decimal(0)
+        value = Decimal(sums[self.numerator]) * self.scale / below
+        return value.quantize(Decimal(1).scaleb(-self.decimals), ROUND_HALF_UP)
+
+    @property
+    def sql(self) -> str:
+        """The same, unrounded, over columns that have the names of the sums."""
+        numerator, denominator = f"toFloat64({self.numerator})", f"toFloat64({self.denominator})"
+        return f"if({denominator} = 0, 0, {numerator} * {self.scale} / {denominator})"
+
+
+RATIOS: Final[Mapping[str, Ratio]] = {
+    "ctr": Ratio("total_click", "imp", 100),
+    "cvr": Ratio("cv", "total_click", 100),
+    "evr": Ratio("event", "cv", 100),
+    "rpc": Ratio("revenue", "total_click", decimals=2),
+    "rpm": Ratio("revenue", "imp", 1000),
+}
+"""`evr` counts events per base conversion; the sources name that and unique clicks."""
+
+METRICS: Final = (
+    "imp",
+    "total_click",
+    "unique_click",
+    "duplicate_click",
+    "invalid_click",
+    "ctr",
+    "cv",
+    "view_through_cv",
+    "event",
+    "cvr",
+    "evr",
+    "revenue",
+    "rpc",
+    "rpm",
+    "redirect_traffic_revenue",
+    "on_hold_conversion_count",
+    "on_hold_potential_revenue",
+)
+"""The members of `reporting`, in their order."""
+
+
+def sql_of(metric: str) -> str:
+    """The metric over the sums of a query, as a number to compare with."""
+    return RATIOS[metric].sql if metric in RATIOS else f"toFloat64({metric})"
+
+
+def reporting(sums: Mapping[str, Decimal | int]) -> dict[str, int | msgspec.Raw]:
+    """The `reporting` member of a row.
+
+    Args:
+        sums: a value for each of `SUMS`.
+    """
+    whole = dict(sums) | {"total_click": sums["unique_click"] + sums["duplicate_click"]}
+    return {
+        name: number(RATIOS[name].of(whole) if name in RATIOS else whole[name]) for name in METRICS
+    }
+
+
+def number(value: Decimal | int) -> int | msgspec.Raw:
+    """`value` as the shortest exact JSON number: 25.996, 12.5, 3."""
+    if isinstance(value, int):
+        return value
+    text = f"{value:f}"
+    if "." in text:
+        text = text.rstrip("0").rstrip(".")
+    return msgspec.Raw(b"0" if text in ("-0", "") else text.encode())

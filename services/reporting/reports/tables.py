@@ -1,0 +1,216 @@
+"""The fact tables and their scoped views, as ClickHouse DDL with the engine as a parameter.
+
+A row is the record as it came, read by JSONEachRow, with its place in the log beside it. Columns
+have the names and defaults of the event schemas; nested objects are named tuples. Every column a
+report may group by is here from the start. Amounts are exact decimals.
+
+Merging keeps one row an id: of clicks and impressions the last in the log, of conversions the
+highest version, and of equal versions the last in the log. The views read with FINAL, so answers do
+not depend on when merges run.
+"""
+# ruff: noqa: S608 - the text is made of this file's own words only
+
+from typing import Final
+
+ENGINE: Final = "ReplacingMergeTree({version})"
+"""The engine of embedded set-ups; a cluster sets `ReplicatedReplacingMergeTree('…', '…', …)`."""
+RETENTION_DAYS: Final = 400
+
+CLICKS: Final = "clicks"
+IMPRESSIONS: Final = "impressions"
+CONVERSIONS: Final = "conversions"
+TABLE_OF_TOPIC: Final = {
+    "tracking.clicks.v1": CLICKS,
+    "tracking.impressions.v1": IMPRESSIONS,
+    "tracking.conversions.v1": CONVERSIONS,
+}
+
+_OFFER: Final = """offer Tuple(
+        network_offer_id UInt64,
+        network_id UInt64,
+        name String,
+        offer_status String,
+        network_tracking_domain_id UInt64
+    )"""
+
+_TRACKED: Final = """
+    _partition UInt16,
+    _offset UInt64,
+    network_id UInt64,
+    network_affiliate_id UInt64,
+    transaction_id FixedString(32),
+    sub1 String,
+    sub2 String,
+    sub3 String,
+    sub4 String,
+    sub5 String,
+    source_id String,
+    revenue_type LowCardinality(String),
+    revenue Decimal(18, 6),
+    currency_id LowCardinality(String),
+    coupon_code String,
+    idfa String,
+    idfa_md5 String,
+    idfa_sha1 String,
+    google_ad_id String,
+    google_ad_id_md5 String,
+    google_ad_id_sha1 String,
+    android_id String,
+    android_id_md5 String,
+    android_id_sha1 String,
+    creative LowCardinality(String),
+    offer_url LowCardinality(String),
+    tracking_domain LowCardinality(String),
+    connection_type LowCardinality(String),
+    is_redirect_traffic Bool,
+    referer String,"""
+
+_TRAFFIC: Final = f"""{_TRACKED}
+    unix_timestamp UInt32,
+    tracking_url String,
+    user_ip String,
+    relationship Tuple(
+    {_OFFER},
+    geolocation Tuple(
+        country_code LowCardinality(String),
+        country_name LowCardinality(String),
+        region_code LowCardinality(String),
+        region_name LowCardinality(String),
+        city_name LowCardinality(String),
+        dma UInt32,
+        dma_name LowCardinality(String),
+        timezone LowCardinality(String),
+        carrier_name LowCardinality(String),
+        carrier_code UInt32,
+        isp_name LowCardinality(String),
+        organization LowCardinality(String),
+        postal_code String,
+        is_mobile Bool,
+        is_proxy Bool
+    ),
+    device_information Tuple(
+        is_mobile Bool,
+        platform_name LowCardinality(String),
+        os_version LowCardinality(String),
+        brand LowCardinality(String),
+        model LowCardinality(String),
+        is_tablet Bool,
+        browser_name LowCardinality(String),
+        browser_version LowCardinality(String),
+        device_type LowCardinality(String),
+        language LowCardinality(String),
+        http_accept_language LowCardinality(String),
+        is_robot Bool,
+        is_filter Bool
+    ),
+    query_parameters Map(String, String)
+    ),"""
+
+_CONVERSION: Final = f"""{_TRACKED}
+    conversion_id FixedString(32),
+    version UInt64,
+    status LowCardinality(String),
+    is_scrub Bool,
+    hold Tuple(on_hold_conversion_id String, holding_period_end UInt32, status String),
+    conversion_unix_timestamp UInt32,
+    click_unix_timestamp UInt32,
+    sale_amount Decimal(18, 6),
+    is_event Bool,
+    event LowCardinality(String) DEFAULT 'Base',
+    is_view_through Bool,
+    order_id String,
+    session_user_ip String,
+    conversion_user_ip String,
+    http_user_agent String,
+    app_id LowCardinality(String),
+    adv1 String,
+    adv2 String,
+    adv3 String,
+    adv4 String,
+    adv5 String,
+    country LowCardinality(String),
+    country_code LowCardinality(String),
+    region LowCardinality(String),
+    city LowCardinality(String),
+    dma UInt32,
+    carrier LowCardinality(String),
+    isp LowCardinality(String),
+    platform LowCardinality(String),
+    os_version LowCardinality(String),
+    device_type LowCardinality(String),
+    device_model LowCardinality(String),
+    brand LowCardinality(String),
+    browser LowCardinality(String),
+    language LowCardinality(String),
+    relationship Tuple(
+    {_OFFER},
+    events_count UInt32
+    ),
+    _version UInt128
+        MATERIALIZED bitOr(bitShiftLeft(toUInt128(version), 64), toUInt128(_offset)),"""
+
+
+def _table(name: str, columns: str, *, key: str, stamp: str, version: str, engine: str) -> str:
+    return f"""
+CREATE TABLE IF NOT EXISTS {name} ({columns}
+    date Date MATERIALIZED toDate(toDateTime({stamp}, 'UTC')),
+    INDEX by_id {key} TYPE bloom_filter(0.01) GRANULARITY 1
+)
+ENGINE = {engine.format(version=version)}
+PARTITION BY toYYYYMM(date)
+ORDER BY (network_id, network_affiliate_id, date, {key})
+TTL date + toIntervalDay({RETENTION_DAYS})
+SETTINGS ttl_only_drop_parts = 1, old_parts_lifetime = 60
+"""
+
+
+def _view(name: str, stamp: str) -> str:
+    """One partner's rows of a time range, both ends included: the only way to read a table."""
+    return f"""
+CREATE OR REPLACE VIEW {name}_of AS
+SELECT * FROM {name} FINAL
+WHERE network_id = {{network:UInt64}}
+    AND network_affiliate_id = {{partner:UInt64}}
+    AND date >= toDate(toDateTime({{since:UInt32}}, 'UTC'))
+    AND date <= toDate(toDateTime({{until:UInt32}}, 'UTC'))
+    AND {stamp} >= {{since:UInt32}}
+    AND {stamp} <= {{until:UInt32}}
+"""
+
+
+def statements(engine: str = ENGINE) -> tuple[str, ...]:
+    """What makes a database ready; each statement may be repeated.
+
+    Args:
+        engine: the table engine with a place for `{version}`, the version column.
+    """
+    click = "is_unique UInt8, error_code UInt32, error_message String DEFAULT 'N/A',"
+    return (
+        _table(
+            CLICKS,
+            f"{_TRAFFIC} {click}",
+            key="transaction_id",
+            stamp="unix_timestamp",
+            version="_offset",
+            engine=engine,
+        ),
+        _table(
+            IMPRESSIONS,
+            _TRAFFIC,
+            key="transaction_id",
+            stamp="unix_timestamp",
+            version="_offset",
+            engine=engine,
+        ),
+        _table(
+            CONVERSIONS,
+            _CONVERSION,
+            key="conversion_id",
+            stamp="conversion_unix_timestamp",
+            version="_version",
+            engine=engine,
+        ),
+        _view(CLICKS, "unix_timestamp"),
+        _view(IMPRESSIONS, "unix_timestamp"),
+        _view(CONVERSIONS, "conversion_unix_timestamp"),
+    )
