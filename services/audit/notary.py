@@ -78,7 +78,9 @@ class Notary:
         due: Due,
         clock: Clock,
         metrics: AuditMetrics,
+        round_seconds: float = ROUND_SECONDS,
     ) -> None:
+        self._round_seconds = round_seconds
         self._connect = connect
         self._publish = publish
         self._journal = journal
@@ -96,7 +98,7 @@ class Notary:
                 await self._serve()
             except UnavailableError as error:
                 log.warning("signing pauses", extra={"reason": error.message})
-                await self._clock.sleep(ROUND_SECONDS)
+                await self._clock.sleep(self._round_seconds)
             finally:
                 self._metrics.is_signer.set(0)
 
@@ -104,11 +106,11 @@ class Notary:
         connection = await self._connect()
         try:
             while not await is_signer(connection):
-                await self._clock.sleep(ROUND_SECONDS)
+                await self._clock.sleep(self._round_seconds)
             await self._take_over()
             while True:
                 await self.sign_due(connection)
-                await self._clock.sleep(ROUND_SECONDS)
+                await self._clock.sleep(self._round_seconds)
         finally:
             connection.terminate()
 

@@ -6,7 +6,20 @@ from hashlib import sha256
 import pytest
 
 from services.audit import api, chain
+from shared.config import TokenSettings
 from shared.errors import InvalidError
+from shared.http import IdentityCheck
+from shared.identity import IdentitySigner
+from shared.routes import of_service
+from shared.tokens import TokenVerifier
+
+
+def test_the_service_serves_exactly_its_rows_of_the_route_table():
+    """What the gateway forwards is found, and nothing else is open."""
+    identity = IdentityCheck(IdentitySigner("0123456789abcdef"))
+    app = api.build_api(None, identity, TokenVerifier(TokenSettings(JWT_JWKS="jwks.json")))
+    served = {(method, route.path) for route in app.routes for method in route.methods}
+    assert served == {(route.method, route.template) for route in of_service("audit")}
 
 
 @pytest.mark.parametrize(
