@@ -178,6 +178,36 @@ async def _on_bug(request: Request, error: Exception) -> Response:
     return JsonResponse(error_body("Internal error"), status_code=500, headers=headers)
 
 
+class BugAnswers:
+    """Answers a bug in a raw ASGI application with 500 in wire form, and logs it.
+
+    It names the request: `scope["request_id"]` is set before the application runs. Where the head
+    of an answer is out already, the server breaks the connection.
+    """
+
+    def __init__(self, app: AsgiApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the application."""
+        scope["request_id"] = uuid.uuid4().hex
+        has_begun = False
+
+        async def noting(message: MutableMapping[str, Any]) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noting)
+        except Exception:
+            log.exception("bug", extra={"request_id": scope["request_id"]})
+            if not has_begun:
+                headers = {REQUEST_ID_HEADER: scope["request_id"]}
+                answer = JsonResponse(error_body("Internal error"), 500, headers)
+                await answer(scope, receive, send)
+
+
 class IdentityCheck:
     """A FastAPI dependency: the identity that a door signed for this request."""
 

@@ -8,7 +8,6 @@ answer never reads as a whole one.
 
 import asyncio
 import logging
-import uuid
 from http import HTTPStatus
 from typing import Final
 
@@ -67,7 +66,7 @@ class Gateway:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        request = read_request(scope, uuid.uuid4().hex)
+        request = read_request(scope)
         passage = self._door.judge(request)
         exchange = Exchange(request, passage, send, self._clock)
         with self._metrics.in_flight.track_inprogress():

@@ -15,7 +15,7 @@ from shared.access import AccessReplicas, AccessTable, parse_proxies
 from shared.clock import SystemClock
 from shared.config import load
 from shared.events import Budget
-from shared.http import AsgiApp
+from shared.http import AsgiApp, BugAnswers
 from shared.identity import IdentitySigner
 from shared.runtime import Lifecycle, Service
 from shared.topics import GATEWAY_ACCESS, KEYS_STATE, NETWORKS_STATE, PARTNERS_ACCESS, Topic
@@ -89,7 +89,7 @@ def build(
             replicas.register(lifecycle)
             lifecycle.run_task("access summaries", reporter.run)
             lifecycle.on_drain(gateway.drain)
-            yield gateway
+            yield BugAnswers(gateway)
 
     return Service("gateway", settings, opened, metrics.render)
 

@@ -18,8 +18,8 @@ from shared.http import Receive, Scope, Send
 _JSON: Final = (b"content-type", b"application/json")
 
 
-def read_request(scope: Scope, request_id: str) -> Request:
-    """The request that an ASGI server hands over."""
+def read_request(scope: Scope) -> Request:
+    """The request that an ASGI server hands over through `BugAnswers`, which gave it an id."""
     client = scope.get("client")
     return Request(
         method=scope["method"],
@@ -27,7 +27,7 @@ def read_request(scope: Scope, request_id: str) -> Request:
         query=scope["query_string"],
         headers=[(name.lower(), value) for name, value in scope["headers"]],
         peer="" if client is None else client[0],
-        request_id=request_id,
+        request_id=scope["request_id"],
     )
 
 
