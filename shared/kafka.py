@@ -6,7 +6,8 @@ Facts of aiokafka 0.14 that the callers rely on (each watched by a test in `test
   explicit offsets of partitions still held; `CommitFailedError` and `IllegalStateError` mean
   "lost the partition" and become `LostOwnershipError`.
 * `getmany` moves the position whether or not anything is committed: to retry, `seek` back.
-* `stop()` would commit with auto-commit on: it is off in every consumer made here.
+* `stop()` would commit with auto-commit on: it is off in every consumer made here. While Kafka is
+  away it raises the cancellation of its own waiting fetch: `open_consumer` does not let that out.
 * An exception in a rebalance hook is logged and swallowed: a hook records its failure and the loop
   raises it.
 * One undrained partition holds back fetches from its broker for all partitions of that consumer.
@@ -209,7 +210,25 @@ async def open_consumer(
             await consumer.start()
         yield consumer
     finally:
+        await _stop(consumer)
+
+
+async def _stop(consumer: Consumer) -> None:
+    """Stop `consumer`, also while Kafka is away.
+
+    Then aiokafka lets the cancellation of its own waiting fetch through, and whoever stops the
+    consumer would end silently, as if cancelled itself.
+    """
+    try:
         await consumer.stop()
+    except asyncio.CancelledError:
+        fetcher = consumer._fetcher  # noqa: SLF001 - here and below: what `stop` left undone
+        for fetch in () if fetcher is None else fetcher._pending_tasks:  # noqa: SLF001
+            fetch.cancel()
+        await consumer._client.close()  # noqa: SLF001
+        stopping = asyncio.current_task()
+        if stopping is None or stopping.cancelling():
+            raise
 
 
 @asynccontextmanager
