@@ -28,6 +28,7 @@ METRICS: Final = (
     ("revenue", "revenue"),
 )
 CLASSES: Final = (("cv", "base"), ("event", "event"), ("view_through_cv", "view_through"))
+HELD: Final = ("on_hold_conversion_count", "on_hold_potential_revenue")
 
 
 def period(stage: Stage) -> dict[str, Any]:
@@ -59,7 +60,7 @@ async def _compared(stage: Stage, key: Key, through: float) -> str:
     check(not by_offer, f"the report shows offers that the ledger lacks: {list(by_offer)}")
     for column in ("sub1", "date"):
         rows = (await _table(stage, key, column, through)).values()
-        names = [name for name, _ in (*METRICS, *CLASSES)]
+        names = [name for name, _ in (*METRICS, *CLASSES)] + list(HELD)
         _same({name: sum(row[name] for row in rows) for name in names}, truth, f"by {column}")
     return (
         f"partner {key.partner_id}: {truth['clicks']} clicks, {truth['impressions']} impressions, "
@@ -94,6 +95,9 @@ def _same(shown: dict[str, Any], truth: dict[str, Any], about: str) -> None:
     earning = truth["conversions"].get(EARNING, {})
     wanted = {name: Decimal(truth[field]) for name, field in METRICS}
     wanted |= {name: Decimal(earning.get(field, 0)) for name, field in CLASSES}
+    held = sum(truth["conversions"].get("on_hold", {}).values())
+    amount = truth["revenue_by_status"].get("on_hold", 0)
+    wanted |= dict(zip(HELD, (Decimal(held), Decimal(amount)), strict=True))
     differing = {
         name: f"shown {shown.get(name)}, sent {amount}"
         for name, amount in wanted.items()

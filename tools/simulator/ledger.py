@@ -10,15 +10,15 @@ a power cut may cost its last moments, as it may cost Kafka's.
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
 from shared.errors import SetupError
-from shared.events import Click, Conversion, Tracked, decode, encode, partner_key
-from shared.topics import TRACKING
+from shared.events import Click, Conversion, Impression, Tracked, decode, encode, partner_key
 from tools.simulator.cast import micros
 from tools.simulator.traffic import Item, kind_of
 
@@ -33,7 +33,7 @@ CREATE TABLE IF NOT EXISTS planned (
 );
 CREATE INDEX IF NOT EXISTS planned_by_due ON planned (due_at);
 CREATE TABLE IF NOT EXISTS sent (
-    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    sequence INTEGER PRIMARY KEY,
     kind TEXT NOT NULL,
     id TEXT NOT NULL,
     version INTEGER NOT NULL,
@@ -70,7 +70,7 @@ FROM chosen WHERE version = newest GROUP BY 1, 2, 3, 4, 5, 6, 7 ORDER BY 1
 """
 """What a report should show: each id once, a conversion as it is at its highest version."""
 
-EVENTS: Final = """
+ENTRIES: Final = """
 SELECT sequence, kind, id, version, is_copy, network_offer_id, occurred_at, status, is_event,
        is_view_through, revenue
 FROM sent
@@ -80,10 +80,18 @@ ORDER BY sequence LIMIT :rows_max
 """
 """A partner's records in the order in which they were sent, repeats included."""
 
+BATCH_RECORDS_MAX: Final = 1_000
+EVENTS: Final[Mapping[str, type[Tracked]]] = {
+    "clicks": Click,
+    "impressions": Impression,
+    "conversions": Conversion,
+}
+
 ENTER_SENT: Final = """
-INSERT INTO sent (kind, id, version, is_copy, network_id, network_affiliate_id, network_offer_id,
-    occurred_at, revenue, is_unique, error_code, status, is_event, is_view_through)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO sent (sequence, kind, id, version, is_copy, network_id, network_affiliate_id,
+    network_offer_id, occurred_at, revenue, is_unique, error_code, status, is_event,
+    is_view_through)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 
 
@@ -175,12 +183,12 @@ class Ledger:
             now: seconds, UTC.
             stories: the number for the next story, from now on.
         """
+        source = iter(items)
         with self._transaction():
-            for item in items:
-                if item.due_at <= now:
-                    self._send(item.event, encode(item.event), is_copy=item.is_copy)
-                else:
-                    self._plan(item)
+            while batch := list(islice(source, BATCH_RECORDS_MAX)):
+                due = [item for item in batch if item.due_at <= now]
+                self._send([(item.event, encode(item.event), item.is_copy) for item in due])
+                self._plan([item for item in batch if item.due_at > now])
             self._db.execute("INSERT OR REPLACE INTO meta VALUES ('stories', ?)", (stories,))
 
     def release(self, now: float, records_max: int) -> int:
@@ -191,12 +199,10 @@ class Ledger:
                 "ORDER BY due_at, entered LIMIT ?",
                 (now, records_max),
             ).fetchall()
-            for entered, kind, is_copy, value in rows:
-                event = decode(TRACKING[kind].schemas[0], value)
-                if not isinstance(event, Tracked):
-                    raise TypeError(f"planned record {entered} is no tracking event")
-                self._send(event, value, is_copy=bool(is_copy))
-                self._db.execute("DELETE FROM planned WHERE entered = ?", (entered,))
+            self._send([(_decoded(kind, value), value, copy) for _, kind, copy, value in rows])
+            self._db.executemany(
+                "DELETE FROM planned WHERE entered = ?", [(entered,) for entered, *_ in rows]
+            )
         return len(rows)
 
     def queued(self, records_max: int, after: int = 0) -> list[Queued]:
@@ -257,19 +263,30 @@ class Ledger:
             "end": end,
             "rows_max": rows_max,
         }
-        return [_entry(row) for row in self._db.execute(EVENTS, asked)]
+        return [_entry(row) for row in self._db.execute(ENTRIES, asked)]
 
-    def _plan(self, item: Item) -> None:
-        self._db.execute(
+    def _plan(self, items: Sequence[Item]) -> None:
+        self._db.executemany(
             "INSERT INTO planned (due_at, kind, is_copy, value) VALUES (?, ?, ?, ?)",
-            (item.due_at, kind_of(item.event), item.is_copy, encode(item.event)),
+            [
+                (item.due_at, kind_of(item.event), item.is_copy, encode(item.event))
+                for item in items
+            ],
         )
 
-    def _send(self, event: Tracked, value: bytes, *, is_copy: bool) -> None:
-        row = _row(event, is_copy=is_copy)
-        sequence = self._db.execute(ENTER_SENT, row).lastrowid
-        key = partner_key(event.network_id, event.network_affiliate_id)
-        self._db.execute("INSERT INTO queue VALUES (?, ?, ?, ?)", (sequence, row[0], key, value))
+    def _send(self, records: Sequence[tuple[Tracked, bytes, bool]]) -> None:
+        """Note records as sent, and queue their bytes under the same sequences."""
+        first = self._number("SELECT max(sequence) FROM sent") + 1
+        rows = [
+            (first + index, *_row(event, is_copy=is_copy))
+            for index, (event, _, is_copy) in enumerate(records)
+        ]
+        self._db.executemany(ENTER_SENT, rows)
+        queued = [
+            (row[0], row[1], partner_key(event.network_id, event.network_affiliate_id), value)
+            for row, (event, value, _) in zip(rows, records, strict=True)
+        ]
+        self._db.executemany("INSERT INTO queue VALUES (?, ?, ?, ?)", queued)
 
     def _meta(self, name: str) -> int:
         return self._number("SELECT max(value) FROM meta WHERE name = ?", name)
@@ -286,6 +303,11 @@ class Ledger:
             self._db.execute("ROLLBACK")
             raise
         self._db.execute("COMMIT")
+
+
+def _decoded(kind: str, value: bytes) -> Tracked:
+    event: Tracked = decode(EVENTS[kind], value)
+    return event
 
 
 def _row(event: Tracked, *, is_copy: bool) -> tuple[Any, ...]:

@@ -9,6 +9,7 @@ reaches the log: late records come after their own time, and a few come twice.
 import hashlib
 import heapq
 import random
+from bisect import bisect
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -103,7 +104,8 @@ class Weighted(Generic[T]):
 
     def choose(self, dice: random.Random) -> T:
         """One of the things."""
-        return dice.choices(self._things, cum_weights=self._bounds)[0]
+        aim = dice.random() * self._bounds[-1]
+        return self._things[bisect(self._bounds, aim, 0, len(self._things) - 1)]
 
 
 _PLACES: Final = Weighted(visitors.PLACES)
