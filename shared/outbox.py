@@ -65,9 +65,9 @@ INSERT INTO outbox_lease (holder, epoch, renewed_at) VALUES ('nobody yet', 0, '-
 """
 """What a service's migration must contain, word for word. A null `value` is a tombstone."""
 
-RECORD_BYTES_MAX: Final = 262_144
+RECORD_BYTES_MAX: Final = 131_072
 """Largest value; a larger one is refused when appended, since it would hold up all behind it."""
-BATCH_RECORDS_MAX: Final = 500
+BATCH_RECORDS_MAX: Final = 1_000
 LEASE_SECONDS: Final = 3.0
 HEARTBEAT_SECONDS: Final = 1.0
 STANDBY_SECONDS: Final = 0.5

@@ -49,6 +49,11 @@ class Outbox:
         async with self.pool.acquire() as connection, connection.transaction():
             return await self.append_within(connection, key, *values)
 
+    async def change_many(self, pairs: list[tuple[str, bytes]]) -> list[int]:
+        """One transaction that appends a value for each of many keys."""
+        async with self.pool.acquire() as connection, connection.transaction():
+            return await append(connection, [self.record(key, value) for key, value in pairs])
+
     async def append_within(self, connection, key: str, *values: bytes | None) -> list[int]:
         """Append `values` for `key` in the caller's transaction."""
         return await append(connection, [self.record(key, value) for value in values])
