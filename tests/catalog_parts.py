@@ -57,7 +57,7 @@ def profile(network_id: int = 1, version: int = 1, **rest: Any) -> NetworkProfil
 
 
 def key_bytes(key: domain.Key) -> bytes:
-    """The record key of a thing."""
+    """The record key of a thing by its ids."""
     return ":".join(map(str, key)).encode()
 
 

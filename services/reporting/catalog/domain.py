@@ -1,7 +1,8 @@
 """What decides in the catalog: who may run an offer, and what a batch of changes comes to."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -91,11 +92,23 @@ def kind_of(change: Change) -> type[Thing]:
     return change.kind if isinstance(change, Removed) else type(change)
 
 
+_IDS: Final[Mapping[type[Thing], Callable[[Any], Key]]] = {
+    NetworkProfile: lambda profile: (profile.network_id,),
+    Offer: attrgetter(*KEY_FIELDS[Offer]),
+    OfferPartner: attrgetter(*KEY_FIELDS[OfferPartner]),
+}
+
+
 def key_of(change: Change) -> Key:
     """Which thing changed."""
     if isinstance(change, Removed):
         return change.key
-    return tuple(getattr(change, name) for name in KEY_FIELDS[type(change)])
+    return _IDS[type(change)](change)
+
+
+def record_key(thing: Thing) -> bytes:
+    """The record key of `thing`, such as `3:70:9`."""
+    return b":".join(b"%d" % part for part in key_of(thing))
 
 
 def parsed_key(kind: type[Thing], key: bytes | None) -> Key:

@@ -36,11 +36,10 @@ class Check:
             InvalidError: the value is not of its schema, or the key is not the body's.
         """
         kind = self._kinds[record.topic]
-        key = domain.parsed_key(kind, record.key)
         if record.value is None:
-            return domain.Removed(kind, key, _event_id(record))
+            return domain.Removed(kind, domain.parsed_key(kind, record.key), _event_id(record))
         thing = events.decode(kind, record.value)
-        if domain.key_of(thing) != key:
+        if record.key != domain.record_key(thing):
             raise InvalidError(f"{kind.__name__}: key {record.key!r} is not that of the body")
         return thing
 
