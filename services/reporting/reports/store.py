@@ -13,7 +13,7 @@ from typing import Any, Final
 from prometheus_client import Histogram
 
 from services.reporting.reports import measures, tables
-from services.reporting.reports.columns import COLUMNS, Column
+from services.reporting.reports.columns import COLUMNS, EMPTY, Column
 from services.reporting.reports.domain import (
     ConversionSearch,
     Filter,
@@ -25,6 +25,8 @@ from services.reporting.scope import Scope
 from shared.clickhouse import ClickHouse
 
 ROWS_MAX: Final = 10_000
+NO_LABEL: Final = "''"
+"""Where no label is kept, the id is the label: `shown` falls back to it."""
 ALL_TIME: Final = (0, 2**32 - 1)
 
 _SCOPED: Final = (
@@ -281,7 +283,8 @@ def _facts(report: Report, columns: Sequence[Column], bound: _Bound) -> Iterator
         (tables.IMPRESSIONS, measures.FROM_IMPRESSIONS),
     ):
         buckets = [
-            f"{column.traffic} AS id{i}, {column.traffic_label or column.traffic} AS label{i}"
+            f"{_bucket(column, column.traffic)} AS id{i},"
+            f" {column.traffic_label or NO_LABEL} AS label{i}"
             for i, column in enumerate(columns)
         ]
         yield _fact(
@@ -294,7 +297,8 @@ def _facts(report: Report, columns: Sequence[Column], bound: _Bound) -> Iterator
         )
     counted_if = _status(report.query, bound)
     buckets = [
-        f"{column.conversion} AS id{i}, {column.conversion_label or _own_label(column)} AS label{i}"
+        f"{_bucket(column, column.conversion)} AS id{i},"
+        f" {column.conversion_label or NO_LABEL} AS label{i}"
         for i, column in enumerate(columns)
     ]
     counted = {
@@ -312,8 +316,11 @@ def _facts(report: Report, columns: Sequence[Column], bound: _Bound) -> Iterator
     )
 
 
-def _own_label(column: Column) -> str:
-    return "''" if column.traffic_label else column.conversion
+def _bucket(column: Column, expression: str) -> str:
+    """The id that a row is grouped by: what reads `N/A` is one bucket."""
+    if column.time or column.traffic_label:
+        return expression
+    return f"if({expression} = '{EMPTY}', '', {expression})"
 
 
 def _fact(
@@ -389,4 +396,7 @@ def _expression(each: Filter, *, is_traffic: bool) -> str:
 def _values(each: Filter) -> Iterator[str]:
     unset = COLUMNS[each.resource].unset if each.resource in COLUMNS else ""
     for value in each.values:
-        yield value or unset
+        if value:
+            yield value
+        else:
+            yield from (unset, EMPTY)
