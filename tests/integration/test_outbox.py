@@ -4,10 +4,11 @@ import asyncio
 import random
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from shared import events, topics
 from shared.errors import FencedError, InvalidError
-from shared.outbox import RECORD_BYTES_MAX, append, record_of
+from shared.outbox import RECORD_BYTES_MAX, RelayMetrics, append, open_relay, record_of
 from tests.outbox_parts import (
     expire_lease,
     first_seen,
@@ -226,6 +227,39 @@ async def test_a_dead_relays_lease_runs_out(outbox):
         await expire_lease(outbox.pool)
         assert await relay.wait_published(ids, 30)
     assert await outbox.pool.fetchval("SELECT epoch FROM outbox_lease") == 8
+
+
+async def test_the_metrics_tell_what_waits_and_who_publishes(outbox):
+    """An operator sees a backlog from any process, also from one that does not publish."""
+    await outbox.pool.execute(
+        "UPDATE outbox_lease SET holder = 'another', epoch = 7,"
+        " renewed_at = clock_timestamp() + interval '1 minute'"
+    )
+    await outbox.change("a", b"1", b"2")
+    await outbox.pool.execute("UPDATE outbox SET created_at = created_at - interval '1 hour'")
+    registry = CollectorRegistry()
+    settings, metrics = outbox.settings(), RelayMetrics(registry, "test")
+
+    def value(name: str) -> float:
+        return registry.get_sample_value(f"test_outbox_{name}")
+
+    async def is_backlog_seen() -> bool:
+        return value("unpublished_rows") == 2 and value("oldest_unpublished_seconds") >= 3_600
+
+    async def is_published() -> bool:
+        return value("published_total") == 2
+
+    async with open_relay(settings, metrics) as relay:
+        running = asyncio.create_task(relay.run())
+        await until(is_backlog_seen)
+        assert value("takeovers_total") == 0
+        await expire_lease(outbox.pool)
+        await expire_lease(outbox.pool)
+        await until(is_published)
+        assert value("takeovers_total") == 1
+        assert value("publish_seconds_sum") >= 3_600
+        running.cancel()
+        await asyncio.wait([running])
 
 
 def test_an_event_goes_only_to_a_topic_that_is_for_it():
