@@ -113,8 +113,8 @@ class CursorStamp:
         """The cursor of these offsets."""
         packed = self._offsets.pack(*offsets)
         checked = packed + _SUM.pack(zlib.crc32(packed, self._sum))
-        tail = binascii.b2a_base64(checked, newline=False).translate(_URL_SAFE)
-        return self._prefix + tail.rstrip(b"=").decode()
+        tail = binascii.b2a_base64(checked, newline=False)
+        return self._prefix + tail.translate(_URL_SAFE, b"=").decode()
 
 
 def _names_end(types: int) -> int:

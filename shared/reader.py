@@ -10,7 +10,7 @@ last step, which does not wait.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
@@ -21,7 +21,7 @@ from shared.errors import GoneError, InvalidError, UnavailableError
 from shared.events import Event
 from shared.faultpoint import point
 from shared.kafka import TopicPartition
-from shared.ring import LogRecord, Ring, Wake
+from shared.ring import LogRecord, Recent, Ring, Wake
 
 BEHIND_WAIT_SECONDS: Final = 0.1
 """How long a reader that is behind waits for its own fetch before it looks at its live types."""
@@ -324,12 +324,8 @@ class Reader:
             recent, position = track.ring.read(
                 self._key, offset, records_max=most - len(found), bytes_max=bytes_left
             )
-            for record in recent:
-                bytes_left -= len(record.value or b"")
-                if record.is_valid is None:
-                    record.is_valid = self._is_valid(track, record)
-                if record.is_valid:
-                    found.append(self._record(index, record))
+            bytes_left -= sum(len(record.value or b"") for record in recent)
+            self._give(index, [item for item in recent if self._is_known_valid(track, item)], found)
             self._offsets[index] = position
 
     # --- behind -----------------------------------------------------------------------------------
@@ -376,12 +372,9 @@ class Reader:
     def _take(self, index: int, fetched: Fetched | None, found: list[TailRecord]) -> None:
         if fetched is None:
             return
-        track, key = self._tracks[index], self._key
-        found.extend(
-            self._record(index, record)
-            for record in fetched.records
-            if record.key == key and self._is_valid(track, record)
-        )
+        track, key, is_valid = self._tracks[index], self._key, self._is_valid
+        mine = [item for item in fetched.records if item.key == key and is_valid(track, item)]
+        self._give(index, mine, found)
         self._offsets[index] = max(self._offsets[index], fetched.position)
 
     async def _out_of_range(self, behind: Sequence[int]) -> PositionGoneError:
@@ -412,13 +405,17 @@ class Reader:
             return False
         return True
 
-    def _record(self, index: int, record: LogRecord) -> TailRecord:
-        """The record as it is given out; the place moves behind it."""
-        self._offsets[index] = record.offset + 1
-        return TailRecord(
-            self._tracks[index].name,
-            record.value or b"",
-            record.offset,
-            record.timestamp,
-            self._stamp.text(self._offsets),
-        )
+    def _is_known_valid(self, track: Track, record: Recent) -> bool:
+        if record.is_valid is None:
+            record.is_valid = self._is_valid(track, record)
+        return record.is_valid
+
+    def _give(self, index: int, records: Iterable[LogRecord], found: list[TailRecord]) -> None:
+        """Give records out; the place moves behind each, and its cursor says so."""
+        name, offsets, text = self._tracks[index].name, self._offsets, self._stamp.text
+        for record in records:
+            offset = record.offset
+            offsets[index] = offset + 1
+            found.append(
+                TailRecord(name, record.value or b"", offset, record.timestamp, text(offsets))
+            )

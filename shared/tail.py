@@ -36,7 +36,7 @@ from prometheus_client.registry import Collector
 from shared.clock import Clock
 from shared.cursor import Cursor, CursorStamp, Place, tag_of
 from shared.errors import InvalidError, LostOwnershipError, SetupError, UnavailableError
-from shared.events import Event, check_tracked, partner_key
+from shared.events import check_tracked, partner_key
 from shared.kafka import (
     Consumer,
     OffsetOutOfRangeError,
@@ -114,6 +114,9 @@ class Latest:
 EARLIEST: Final = Earliest()
 LATEST: Final = Latest()
 
+_CHECK_TRACKED: Final[Check] = check_tracked  # type: ignore[assignment]
+"""The tracking topics' schemas are tracking events, which mypy cannot see in the table."""
+
 Start = Cursor | Since | Earliest | Latest
 
 
@@ -154,7 +157,7 @@ class Tail:
         self._clock = clock
         self._client_id = client_id
         self._limits = limits or Limits()
-        self._check = check or _check_tracked
+        self._check = check or _CHECK_TRACKED
         self._tags = {tag_of(name): name for name in topics}
         if len(self._tags) != len(self._topics):
             raise SetupError("Two types of a tail have names with the same tag: rename one.")
@@ -540,8 +543,3 @@ class TailCollector(Collector):
         for name, count in tail.skipped_count.items():
             skipped.add_metric([name], count)
         yield skipped
-
-
-def _check_tracked(schema: type[Event], key: bytes | None, value: bytes | None) -> object:
-    # the tracking topics' schemas are tracking events, which mypy cannot see in the table
-    return check_tracked(schema, key, value)  # type: ignore[type-var]
