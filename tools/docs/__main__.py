@@ -32,9 +32,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing, fail if not current")
     check = parser.parse_args().check
     stale = [
-        path
-        for path, text in documents().items()
-        if not path.exists() or path.read_text() != text
+        path for path, text in documents().items() if not path.exists() or path.read_text() != text
     ]
     for path in stale:
         if check:

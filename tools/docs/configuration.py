@@ -33,9 +33,7 @@ def document() -> str:
 
 
 def _settings_by_service() -> Iterator[tuple[str, list[type[BaseSettings]]]]:
-    names = sorted(
-        module.name for module in pkgutil.iter_modules(services.__path__, "services.")
-    )
+    names = sorted(module.name for module in pkgutil.iter_modules(services.__path__, "services."))
     for name in [*names, "tools.simulator"]:
         try:
             module = importlib.import_module(f"{name}.config")
@@ -60,7 +58,11 @@ def _rows(settings: type[BaseSettings]) -> Iterator[tuple[str, str, str]]:
     for name, field in settings.model_fields.items():
         alias = getattr(field.validation_alias, "choices", [None])[0]
         variable = str(alias) if alias else f"{prefix}{name}".upper()
-        yield variable, _default(field.get_default(call_default_factory=True)), meanings.get(name, "")
+        yield (
+            variable,
+            _default(field.get_default(call_default_factory=True)),
+            meanings.get(name, ""),
+        )
 
 
 def _default(value: object) -> str:
