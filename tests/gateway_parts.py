@@ -24,6 +24,7 @@ from tests.waiting import DEADLINE_SECONDS
 SECRET = "a secret of sixteen bytes"
 NETWORK = "/v1/affiliates/network"
 TABLE = "/v1/affiliates/reporting/entity/table"
+KEYS_OF_PARTNER = "/v1/networks/affiliates/7/apikeys"
 STREAM = "/v1/audit/stream"
 TOKEN = {"Authorization": "Bearer token"}
 
@@ -208,7 +209,7 @@ async def open_gateway(
     surroundings: Gate, *, wait: bool = True, **options
 ) -> AsyncIterator[Partner]:
     """A running gateway, ready unless `wait` is false, that is stopped in order at the end."""
-    port, closed = free_ports(2)
+    (port,) = free_ports(1)
     upstream = f"http://127.0.0.1:{surroundings.behind.port}"
     settings = GatewaySettings(
         **{
@@ -216,8 +217,8 @@ async def open_gateway(
             "identity_secrets": SECRET,
             "port": port,
             "upstream_reporting": upstream,
+            "upstream_keys": upstream,
             "upstream_audit": upstream,
-            "upstream_keys": f"http://127.0.0.1:{closed}",
             "drain_seconds": 3.0,
         }
         | options

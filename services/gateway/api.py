@@ -27,6 +27,10 @@ _TEXTS: Final = {
     HTTPStatus.SERVICE_UNAVAILABLE: "Temporarily unavailable.",
     HTTPStatus.GATEWAY_TIMEOUT: "Gateway timeout",
 }
+_FAULTS: Final = {
+    "too_large": BODY_TOO_LARGE,
+    "silent": Rejection(HTTPStatus.REQUEST_TIMEOUT, "The body did not arrive in time", "silent"),
+}
 _OF_NOBODY: Final = ("unknown", "missing", "stale")
 """Refusals told in the summary of unknown callers."""
 
@@ -38,7 +42,7 @@ class Gateway:
         door: judges requests.
         upstream: sends them on.
         upstreams: where to.
-        body_bytes_max: longest request body.
+        silence_seconds: how long a client may take for a piece of its body.
         tally: counts requests for the access summaries.
         metrics: counts them for operators.
         clock: the time.
@@ -50,7 +54,7 @@ class Gateway:
         upstream: Upstream,
         upstreams: Upstreams,
         *,
-        body_bytes_max: int,
+        silence_seconds: float,
         tally: Tally,
         metrics: GatewayMetrics,
         clock: Clock,
@@ -58,11 +62,12 @@ class Gateway:
         self._door = door
         self._upstream = upstream
         self._upstreams = upstreams
-        self._body_bytes_max = body_bytes_max
+        self._silence_seconds = silence_seconds
         self._tally = tally
         self._metrics = metrics
         self._clock = clock
         self._streams: set[asyncio.Task[None]] = set()
+        self._is_draining = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -71,16 +76,43 @@ class Gateway:
         exchange = Exchange(request, passage, send, self._clock)
         with self._metrics.in_flight.track_inprogress():
             try:
-                if passage.rejection is not None:
-                    await exchange.reject(passage.rejection)
-                else:
-                    body = RequestBody(receive, self._body_bytes_max, has_body=request.has_body)
-                    await self._pass(exchange, body)
+                await self._serve(exchange, receive)
             finally:
                 self._account(exchange)
 
+    async def _serve(self, exchange: Exchange, receive: Receive) -> None:
+        passage, request = exchange.passage, exchange.request
+        if passage.rejection is not None or passage.route is None:
+            await self._refuse(exchange)
+            return
+        body = RequestBody(
+            receive,
+            bytes_max=self._door.body_bytes_max(passage.route),
+            silence_seconds=self._silence_seconds,
+            has_body=request.has_body,
+        )
+        if passage.route.granular and not await self._judge_report(exchange, body):
+            return
+        await self._pass(exchange, body)
+
+    async def _judge_report(self, exchange: Exchange, body: RequestBody) -> bool:
+        """Whether a report may go on; its body is read to see what it costs."""
+        try:
+            content = await body.collect()
+        except ClientError:
+            await self._blame_client(exchange, body)
+            return False
+        exchange.passage = self._door.judge_report(exchange.passage, content)
+        await self._refuse(exchange)
+        return exchange.passage.rejection is None
+
+    async def _refuse(self, exchange: Exchange) -> None:
+        if exchange.passage.rejection is not None:
+            await exchange.reject(exchange.passage.rejection)
+
     async def drain(self) -> None:
         """End the streams that would go on for ever, each with a whole answer."""
+        self._is_draining = True
         for task in tuple(self._streams):
             task.cancel()
 
@@ -93,33 +125,39 @@ class Gateway:
             relay.cancel()
             leaving.cancel()
         self._streams.discard(relay)
-        if relay.cancelled() and exchange.status and not body.has_broken:
+        if relay.cancelled() and exchange.status and body.fault is None:
             await exchange.finish()
 
     async def _relay(self, exchange: Exchange, body: RequestBody) -> None:
         try:
             async with self._upstream.open_answer(self._call(exchange), body.chunks()) as answer:
                 await self._answer(exchange, answer)
-        except (UpstreamError, ClientError) as error:
-            await self._report(exchange, body, error)
+        except ClientError:
+            await self._blame_client(exchange, body)
+        except UpstreamError as error:
+            if body.fault is None:
+                await self._blame_service(exchange, error)
+            else:
+                await self._blame_client(exchange, body)
 
     async def _answer(self, exchange: Exchange, answer: Answer) -> None:
         await exchange.start(answer.status, answer.headers)
         task = asyncio.current_task()
         if answer.is_stream and task is not None:
             self._streams.add(task)
-        async for chunk in answer.chunks():
-            await exchange.send_body(chunk)
+        if not (answer.is_stream and self._is_draining):
+            async for chunk in answer.chunks():
+                await exchange.send_body(chunk)
         await exchange.finish()
 
-    async def _report(
-        self, exchange: Exchange, body: RequestBody, error: UpstreamError | ClientError
-    ) -> None:
-        """Tell the client, if the head of an answer has not told it something else already."""
-        if body.is_too_large and not exchange.status:
-            await exchange.reject(BODY_TOO_LARGE)
-        if body.is_too_large or body.has_broken or not isinstance(error, UpstreamError):
-            return
+    async def _blame_client(self, exchange: Exchange, body: RequestBody) -> None:
+        """Say what was wrong with the body, unless nobody is there or an answer has begun."""
+        rejection = _FAULTS.get(body.fault or "")
+        if rejection is not None and not exchange.status:
+            await exchange.reject(rejection)
+
+    async def _blame_service(self, exchange: Exchange, error: UpstreamError) -> None:
+        """Say that the service failed, unless the head of its answer has said something else."""
         service = _service(exchange.passage)
         self._metrics.upstream_failures.labels(service, error.reason).inc()
         fields = {"service": service, "reason": error.reason, "cause": str(error.__cause__)}
@@ -149,7 +187,7 @@ class Gateway:
         reason = "" if passage.rejection is None else passage.rejection.reason
         if reason:
             self._metrics.refusals.labels(reason).inc()
-        elif passage.verdict is not None and passage.verdict.over:
+        elif any(verdict and verdict.over for verdict in (passage.verdict, passage.granular)):
             self._metrics.over_in_shadow.inc()
         caller = passage.caller
         if passage.route is None or (caller is None and reason not in _OF_NOBODY):

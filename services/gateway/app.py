@@ -81,7 +81,7 @@ def build(
                 door,
                 upstream,
                 _upstreams(settings),
-                body_bytes_max=settings.body_bytes_max,
+                silence_seconds=settings.silence_seconds,
                 tally=tally,
                 metrics=metrics,
                 clock=clock,

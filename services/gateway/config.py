@@ -44,7 +44,8 @@ class GatewaySettings(ServiceSettings, IdentitySettings):
     """How long connecting to an upstream may take."""
 
     silence_seconds: float = Field(60.0, gt=0)
-    """How long an upstream may say nothing; above the 15 s of a stream's heartbeat."""
+    """How long an upstream, or a client in the middle of its body, may say nothing; above the 15 s
+    of a stream's heartbeat."""
 
     upstream_connections_max: int = Field(256, ge=1)
     """Connections to one upstream; requests beyond wait, at most `connect_seconds`."""

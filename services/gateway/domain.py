@@ -16,6 +16,7 @@ RawHeaders = list[tuple[bytes, bytes]]
 
 REQUEST_ID: Final = b"x-request-id"
 POLICY: Final = "affiliate"
+GRANULAR_POLICY: Final = "granular"
 TOKEN_POLICY: Final = "address"  # noqa: S105 - the name of a limit
 QUOTA_EXCEEDED: Final = "https://iana.org/assignments/http-problem-types#quota-exceeded"
 CLIENT_GONE: Final = 499
@@ -128,6 +129,7 @@ class Passage:
         caller: whose key it carries; None where there is none, or it is not known.
         client_ip: the address it came from.
         verdict: of the network's budget; None where none applies or none may be shown.
+        granular: of its hourly budget; None for a request that does not draw on it.
         rejection: why it goes no further; None if it may.
     """
 
@@ -135,6 +137,7 @@ class Passage:
     client_ip: str
     caller: Grant | None = None
     verdict: Verdict | None = None
+    granular: Verdict | None = None
     rejection: Rejection | None = None
 
 
@@ -152,7 +155,8 @@ def over_budget(verdict: Verdict, policy: str) -> Rejection:
     wait = max(verdict.reset_seconds, 1)
     return Rejection(
         HTTPStatus.TOO_MANY_REQUESTS,
-        f"Too many requests: {verdict.quota} at once, one more in {wait} s.",
+        f"Too many requests: the budget is {verdict.quota} in {verdict.window_seconds} s; "
+        f"come again in {wait} s.",
         "rate",
         ((b"retry-after", str(wait).encode()),),
         {
@@ -164,19 +168,23 @@ def over_budget(verdict: Verdict, policy: str) -> Rejection:
     )
 
 
-def rate_headers(verdict: Verdict, policy: str = POLICY) -> RawHeaders:
-    """What a decision says in headers, the deployed ones and those of the IETF draft (version 10).
+def rate_headers(passage: Passage) -> RawHeaders:
+    """What was decided, in headers: the deployed ones and those of the IETF draft (version 10).
 
-    `r` is whole tokens; `t` seconds to the next one if there is none, else to the full bucket.
+    `r` is whole tokens; `t` seconds to the next one if there is none, else until all are there.
     """
-    limit, remaining = str(verdict.quota), str(verdict.remaining)
-    rule = f'"{policy}";q={limit};w={verdict.window_seconds}'
-    state = f'"{policy}";r={remaining};t={verdict.reset_seconds}'
+    if passage.verdict is None:
+        return []
+    verdicts = {POLICY: passage.verdict}
+    if passage.granular is not None:
+        verdicts[GRANULAR_POLICY] = passage.granular
+    rules = [f'"{name}";q={one.quota};w={one.window_seconds}' for name, one in verdicts.items()]
+    states = [f'"{name}";r={one.remaining};t={one.reset_seconds}' for name, one in verdicts.items()]
     return [
-        (b"x-ratelimit-limit", limit.encode()),
-        (b"x-ratelimit-remaining", remaining.encode()),
-        (b"ratelimit-policy", rule.encode()),
-        (b"ratelimit", state.encode()),
+        (b"x-ratelimit-limit", str(passage.verdict.quota).encode()),
+        (b"x-ratelimit-remaining", str(passage.verdict.remaining).encode()),
+        (b"ratelimit-policy", ", ".join(rules).encode()),
+        (b"ratelimit", ", ".join(states).encode()),
     ]
 
 

@@ -1,8 +1,8 @@
 """One request and its answer, as seen from the client's side of the door."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
-from typing import Final
+from collections.abc import AsyncIterator, Iterable, MutableMapping
+from typing import Any, Final, Literal, NoReturn
 
 from services.gateway.domain import (
     REQUEST_ID,
@@ -31,8 +31,12 @@ def read_request(scope: Scope) -> Request:
     )
 
 
+Fault = Literal["gone", "silent", "too_large"]
+"""How a client's body may fail to come to its end."""
+
+
 class ClientError(Exception):
-    """The client's body did not come to its end, or is longer than allowed."""
+    """A request's body did not come to its end; `RequestBody.fault` says why."""
 
 
 class RequestBody:
@@ -41,45 +45,80 @@ class RequestBody:
     Args:
         receive: the ASGI server's.
         bytes_max: where reading stops.
+        silence_seconds: how long to wait for a piece of it.
         has_body: whether there is anything to read.
+
+    Attributes:
+        fault: why reading ended early, or None.
     """
 
-    def __init__(self, receive: Receive, bytes_max: int, *, has_body: bool) -> None:
-        self.is_too_large = False
-        self.has_broken = False
+    def __init__(
+        self, receive: Receive, *, bytes_max: int, silence_seconds: float, has_body: bool
+    ) -> None:
+        self.fault: Fault | None = None
         self._receive = receive
         self._bytes_left = bytes_max
+        self._silence_seconds = silence_seconds
+        self._collected: bytes | None = None
         self._is_read = asyncio.Event()
         if not has_body:
             self._is_read.set()
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """The body as it arrives.
+    async def collect(self) -> bytes:
+        """The whole body; `chunks` then gives it again.
 
         Raises:
-            ClientError: see `is_too_large` and `has_broken`.
+            ClientError: it did not come to its end.
         """
-        more = True
-        while more:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                self.has_broken = True
-                self._is_read.set()
-                raise ClientError("the client left in the middle of its body")
-            chunk: bytes = message.get("body", b"")
-            self._bytes_left -= len(chunk)
-            if self._bytes_left < 0:
-                self.is_too_large = True
-                raise ClientError("the body is too large")
-            more = message.get("more_body", False)
+        self._collected = b"".join([chunk async for chunk in self._arriving()])
+        return self._collected
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body in the pieces in which it arrives.
+
+        Raises:
+            ClientError: it did not come to its end.
+        """
+        if self._collected is not None:
+            yield self._collected
+            return
+        async for chunk in self._arriving():
             yield chunk
-        self._is_read.set()
 
     async def client_left(self) -> None:
         """Returns once the client is gone. Waits for the body's end: only one may `receive`."""
         await self._is_read.wait()
-        while not self.has_broken:
-            self.has_broken = (await self._receive())["type"] == "http.disconnect"
+        while self.fault is None:
+            if (await self._receive())["type"] == "http.disconnect":
+                self.fault = "gone"
+
+    async def _arriving(self) -> AsyncIterator[bytes]:
+        more = not self._is_read.is_set()
+        while more:
+            message = await self._message()
+            chunk: bytes = message.get("body", b"")
+            self._bytes_left -= len(chunk)
+            if self._bytes_left < 0:
+                self._fail("too_large")
+            more = message.get("more_body", False)
+            yield chunk
+        self._is_read.set()
+
+    async def _message(self) -> MutableMapping[str, Any]:
+        try:
+            async with asyncio.timeout(self._silence_seconds):
+                message = await self._receive()
+        except TimeoutError:
+            self._fail("silent")
+        if message["type"] == "http.disconnect":
+            self._fail("gone")
+        return message
+
+    def _fail(self, fault: Fault) -> NoReturn:
+        self.fault = fault
+        if fault == "gone":
+            self._is_read.set()
+        raise ClientError(fault)
 
 
 class Exchange:
@@ -111,9 +150,8 @@ class Exchange:
         """Send the head: the given headers and those that every answer has."""
         self.status = status
         self.head_seconds = self._clock.monotonic() - self._began
-        usual: RawHeaders = [(REQUEST_ID, self.request.request_id.encode())]
-        if self.passage.verdict is not None:
-            usual += rate_headers(self.passage.verdict)
+        request_id = (REQUEST_ID, self.request.request_id.encode())
+        usual: RawHeaders = [request_id, *rate_headers(self.passage)]
         names = {name for name, _ in usual}
         kept = [(name, value) for name, value in headers if name not in names]
         await self._send(

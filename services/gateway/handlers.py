@@ -5,11 +5,12 @@ order tells nothing to whoever fails earlier.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Final
 
 from services.gateway.domain import (
+    GRANULAR_POLICY,
     POLICY,
     TOKEN_POLICY,
     Passage,
@@ -18,7 +19,8 @@ from services.gateway.domain import (
     over_budget,
     rejection_of,
 )
-from services.gateway.limiter import Limiter, Verdict
+from services.gateway.granular import REPORT_BYTES_MAX, is_granular
+from services.gateway.limiter import HourlyLimiter, Limiter, Verdict
 from shared.access import (
     KEY_HEADER,
     NO_METHOD,
@@ -77,6 +79,7 @@ class Door:
         self._limits = limits
         self._routes = RouteTable(ROUTED)
         self._budgets = Limiter(clock)
+        self._hourly = HourlyLimiter(clock)
         self._addresses = Limiter(clock)
 
     def judge(self, request: Request) -> Passage:
@@ -95,6 +98,23 @@ class Door:
         else:
             passage = Passage(route, address, rejection=self._address_limit(address))
         return self._bounded(request, passage)
+
+    def judge_report(self, passage: Passage, content: bytes) -> Passage:
+        """What becomes of a request that was let in, once the body of its report is known."""
+        caller = passage.caller
+        if caller is None or not is_granular(content):
+            return passage
+        state = self._access.network(caller.network_id)
+        verdict = self._hourly.take(
+            (caller.network_id, caller.realm), state.granular_per_hour, shadow=state.shadow
+        )
+        rejection = None if verdict.admitted else over_budget(verdict, GRANULAR_POLICY)
+        return replace(passage, granular=verdict, rejection=rejection)
+
+    def body_bytes_max(self, route: Route) -> int:
+        """The longest body of a request to `route`."""
+        longest = self._limits.body_bytes_max
+        return min(longest, REPORT_BYTES_MAX) if route.granular else longest
 
     def identity(self, request: Request, passage: Passage, path: str) -> str:
         """The signed header for the upstream of a request that was let in."""
@@ -127,13 +147,13 @@ class Door:
             shown = caller if refusal.reason in _SHOWS_BUDGET else None
             verdict = None if shown is None else self._peek(shown)
             rejection = rejection_of(refusal.error, refusal.reason)
-            return Passage(route, address, caller, verdict, rejection)
+            return Passage(route, address, caller, verdict, rejection=rejection)
         if caller is None:
             missing = rejection_of(UnauthenticatedError(NO_METHOD), "missing")
             return Passage(route, address, rejection=missing)
         verdict = self._take(caller)
         rejected = None if verdict.admitted else over_budget(verdict, POLICY)
-        return Passage(route, address, caller, verdict, rejected)
+        return Passage(route, address, caller, verdict, rejection=rejected)
 
     def _judge_token(self, request: Request, route: Route, address: str) -> Passage:
         """Only the owning service can verify a token; a partner's key is out of its realm."""
@@ -171,13 +191,11 @@ class Door:
         return None if verdict.admitted else over_budget(verdict, TOKEN_POLICY)
 
     def _bounded(self, request: Request, passage: Passage) -> Passage:
-        if passage.rejection is not None:
+        if passage.rejection is not None or passage.route is None:
             return passage
-        if request.declared_bytes <= self._limits.body_bytes_max:
+        if request.declared_bytes <= self.body_bytes_max(passage.route):
             return passage
-        status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-        rejection = _too_large(status, "Body")
-        return Passage(passage.route, passage.client_ip, passage.caller, passage.verdict, rejection)
+        return replace(passage, rejection=BODY_TOO_LARGE)
 
 
 def _too_large(status: HTTPStatus, what: str) -> Rejection:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter, deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -28,6 +29,8 @@ ADDRESSES_MAX: Final = 100
 """Addresses of unknown callers told one by one, those with most requests."""
 UNKNOWN_ROWS_MAX: Final = 5_000
 """Combinations of unknown callers kept apart within a second; beyond, they only add to the rest."""
+COUNTS_MAX: Final = 1_000
+"""Counts in one record (about 200 KB); a partner with more in a second gets several records."""
 UNKNOWN_KEY: Final = "-:-"
 SOURCE: Final = "portico/gateway"
 
@@ -84,19 +87,21 @@ class Tally:
         names = sorted(name for name in self._groups if name[0] < before)
         taken = [(name, self._groups.pop(name)) for name in names]
         self._rows -= sum(len(counts) for _, counts in taken)
-        return [self._summary(name, counts) for name, counts in taken if counts]
+        return [summary for name, counts in taken for summary in self._summaries(name, counts)]
 
-    def _summary(self, name: _Group, counts: Counter[Row]) -> AccessSummary:
+    def _summaries(self, name: _Group, counts: Counter[Row]) -> Iterator[AccessSummary]:
         second, network_id, network_affiliate_id = name
         if not network_id:
             counts = _loudest(counts)
-        return AccessSummary(
-            gateway=self._gateway,
-            second=second,
-            network_id=network_id,
-            network_affiliate_id=network_affiliate_id,
-            counts=tuple(_count(row, count) for row, count in counts.items()),
-        )
+        told = [_count(row, count) for row, count in counts.items()]
+        for start in range(0, len(told), COUNTS_MAX):
+            yield AccessSummary(
+                gateway=self._gateway,
+                second=second,
+                network_id=network_id,
+                network_affiliate_id=network_affiliate_id,
+                counts=tuple(told[start : start + COUNTS_MAX]),
+            )
 
 
 def _loudest(counts: Counter[Row]) -> Counter[Row]:

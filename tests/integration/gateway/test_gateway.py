@@ -7,10 +7,12 @@ from collections import Counter
 import aiohttp
 import pytest
 
+from deploy.local.ports import free_ports
 from shared.events import Budget
 from shared.partner_key import generate
 from tests.gateway_parts import (
     KEY,
+    KEYS_OF_PARTNER,
     NETWORK,
     STREAM,
     TABLE,
@@ -171,7 +173,8 @@ async def test_a_body_streams_through(surroundings: Gate, partner: Partner):
         await until(lambda: behind.pieces == [b"first"])
         yield b"second"
 
-    status, _, _ = await partner.ask(f"{TABLE}?do=take", key=KEY, method="POST", data=body())
+    issue = f"{KEYS_OF_PARTNER}?do=take"
+    status, _, _ = await partner.ask(issue, headers=TOKEN, method="POST", data=body())
     assert (status, behind.pieces) == (200, [b"first", b"second"])
 
 
@@ -182,11 +185,52 @@ async def test_bodies_are_bounded_declared_or_not(partner: Partner):
         for _ in range(20):
             yield b"x" * 10_000
 
-    for data in (b"x" * 100_001, body()):
-        found, _, answer = await partner.ask(TABLE, key=KEY, method="POST", data=data)
-        assert (found, answer["error"]) == (413, "Body too large")
-    found, _, answer = await partner.ask(TABLE, key=KEY, method="POST", data=b"x" * 100_000)
-    assert (found, answer) == (200, {"length": 100_000})
+    report = {"path": TABLE, "key": KEY, "method": "POST"}
+    issue = {"path": KEYS_OF_PARTNER, "headers": TOKEN, "method": "POST"}
+    for request, longest in ((report, 65_536), (issue, 100_000)):
+        for data in (b"x" * (longest + 1), body()):
+            found, _, answer = await partner.ask(**request, data=data)
+            assert (found, answer["error"]) == (413, "Body too large")
+        found, _, answer = await partner.ask(**request, data=b"x" * longest)
+        assert (found, answer) == (200, {"length": longest})
+
+
+async def test_granular_reports_are_counted_by_the_hour(surroundings: Gate, partner: Partner):
+    """The body is read to see what it costs, and reaches its service whole, chunked or not."""
+    await surroundings.put_network(affiliate=Budget(rate=1_000, burst=10_000), granular_per_hour=2)
+    report = b'{"columns": [{"column": "sub1"}]}'
+
+    async def chunked():
+        yield report[:10]
+        yield report[10:]
+
+    async with asyncio.timeout(30):
+        policy = ""
+        while "q=2;" not in policy:
+            _, headers, answer = await partner.ask(TABLE, key=KEY, method="POST", data=chunked())
+            policy = headers["RateLimit-Policy"]
+            assert answer == {"length": len(report)}
+    statuses = [await partner.status(TABLE, key=KEY, method="POST", data=report) for _ in "123"]
+    assert statuses[-1] == 429
+    _, headers, body = await partner.ask(TABLE, key=KEY, method="POST", data=report)
+    assert (body["violated-policies"], '"granular";r=0' in headers["RateLimit"]) == (
+        ["granular"],
+        True,
+    )
+    assert await partner.status(TABLE, key=KEY, method="POST", data=b"{}") == 200
+
+
+async def test_a_client_that_stops_in_the_middle_of_its_body_is_not_waited_for(partner: Partner):
+    """Whoever is silent for too long is told so, or cut off."""
+
+    async def body():
+        yield b"{"
+        await asyncio.Event().wait()
+
+    for request in ({"path": TABLE, "key": KEY}, {"path": KEYS_OF_PARTNER, "headers": TOKEN}):
+        async with asyncio.timeout(30):
+            found, _, answer = await partner.ask(**request, method="POST", data=body())
+        assert (found, answer["error"]) == (408, "The body did not arrive in time")
 
 
 @pytest.mark.parametrize(
@@ -202,11 +246,14 @@ async def test_a_service_that_fails_is_told_in_wire_form(partner: Partner, do, s
     assert await partner.status(key=KEY) == 200
 
 
-async def test_a_service_that_is_not_there_is_unavailable(partner: Partner):
-    """503 says when to come again."""
-    found, headers, body = await partner.ask("/v1/networks/apikeys", headers=TOKEN)
-    assert (found, headers["Retry-After"]) == (503, "1")
-    assert body["error"] == "Temporarily unavailable."
+async def test_a_service_that_is_not_there_is_unavailable(surroundings: Gate):
+    """503 says when to come again; the other services are served."""
+    nowhere = f"http://127.0.0.1:{free_ports(1)[0]}"
+    async with open_gateway(surroundings, upstream_audit=nowhere) as partner:
+        found, headers, body = await partner.ask("/v1/audit/entries", headers=TOKEN)
+        assert (found, headers["Retry-After"]) == (503, "1")
+        assert body["error"] == "Temporarily unavailable."
+        assert await partner.status(key=KEY) == 200
 
 
 @pytest.mark.logs_errors

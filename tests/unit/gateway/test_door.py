@@ -5,6 +5,7 @@ import json
 import pytest
 
 from services.gateway.domain import Request, passed_back, passed_on, rate_headers
+from services.gateway.granular import is_granular
 from services.gateway.handlers import ROUTED, Door, Limits
 from shared.access import AccessTable
 from shared.clock import ManualClock
@@ -28,7 +29,7 @@ class Gate:
             keys=self.keys, partners=self.partners, networks=self.networks, stale_seconds=30
         )
         limits = Limits(
-            header_bytes_max=2_000, body_bytes_max=1_000, token_budget=Budget(rate=1, burst=3)
+            header_bytes_max=2_000, body_bytes_max=100_000, token_budget=Budget(rate=1, burst=3)
         )
         self.door = Door(table, SIGNER, self.clock, trusted=trusted, limits=limits)
         self.add_key(KEY, **state)
@@ -66,7 +67,7 @@ def test_a_good_request_goes_on_with_what_is_left_of_the_budget():
     assert passage.caller is not None
     assert passage.caller.network_affiliate_id == 7
     assert passage.verdict is not None
-    assert rate_headers(passage.verdict) == [
+    assert rate_headers(passage) == [
         (b"x-ratelimit-limit", b"20"),
         (b"x-ratelimit-remaining", b"19"),
         (b"ratelimit-policy", b'"affiliate";q=20;w=4'),
@@ -159,7 +160,7 @@ def test_a_network_shares_one_budget_and_refusals_cost_nothing():
         assert gate.answer(key=refused) is not None
     assert gate.answer() is not None
     status, text = gate.answer(key=other) or (0, "")
-    assert (status, text) == (429, "Too many requests: 20 at once, one more in 1 s.")
+    assert (status, text) == (429, "Too many requests: the budget is 20 in 4 s; come again in 1 s.")
     assert gate.answer(key=foreign) is None
     gate.clock.advance(0.2)
     assert gate.answer() is None
@@ -177,7 +178,7 @@ def test_a_429_is_honest_in_headers_and_body():
     assert passage.rejection is not None
     assert passage.verdict is not None
     assert passage.rejection.headers == ((b"retry-after", b"4"),)
-    assert dict(rate_headers(passage.verdict))[b"ratelimit"] == b'"affiliate";r=0;t=4'
+    assert dict(rate_headers(passage))[b"ratelimit"] == b'"affiliate";r=0;t=4'
     body = json.loads(passage.rejection.body())
     assert body["Error"] == body["error"] == body["message"] == passage.rejection.text
     assert body["type"] == "https://iana.org/assignments/http-problem-types#quota-exceeded"
@@ -195,6 +196,55 @@ def test_a_budget_in_shadow_refuses_nobody():
     assert [passage.rejection for passage in passages] == [None] * 3
     assert [passage.verdict.remaining for passage in passages] == [0] * 3
     assert [passage.verdict.over for passage in passages] == [False, True, True]
+
+
+def _report(*columns: str, **filters: str) -> bytes:
+    pairs = [{"resource_type": name, "filter_id_value": value} for name, value in filters.items()]
+    query = {"filters": pairs}
+    return json.dumps({"columns": [{"column": name} for name in columns], "query": query}).encode()
+
+
+def test_granular_reports_have_an_hourly_budget_of_their_own():
+    """Of the network, beside that of all requests; other reports do not draw on it."""
+    gate = Gate()
+    gate.networks.put("1", NetworkState(network_id=1, version=1, granular_per_hour=2))
+    fine, coarse = _report("offer", "sub1"), _report("offer", "date")
+    for content in (fine, coarse, fine):
+        passage = gate.door.judge_report(gate.ask("POST", TABLE), content)
+        assert passage.rejection is None
+    assert dict(rate_headers(passage))[b"ratelimit"].startswith(
+        b'"affiliate";r=17;t=1, "granular";r=0'
+    )
+    policies = dict(rate_headers(passage))[b"ratelimit-policy"]
+    assert policies == b'"affiliate";q=20;w=4, "granular";q=2;w=3600'
+    refused = gate.door.judge_report(gate.ask("POST", TABLE), fine)
+    assert refused.rejection is not None
+    assert refused.rejection.members["violated-policies"] == ["granular"]
+    wait = int(dict(refused.rejection.headers)[b"retry-after"])
+    assert gate.door.judge_report(gate.ask("POST", TABLE), coarse).rejection is None
+    gate.clock.advance(wait)
+    assert gate.door.judge_report(gate.ask("POST", TABLE), fine).rejection is None
+
+
+@pytest.mark.parametrize(
+    ("content", "granular"),
+    [
+        (_report("offer", "hour"), False),
+        (_report("sub5"), True),
+        (_report("offer", country="Canada"), True),
+        (_report("offer", offer="5"), False),
+        (b'{"query":{"exclusions":[{"resource_type":"isp","filter_id_value":"x"}]}}', True),
+        (b'{"columns":["sub1"],"query":[]}', False),
+        (b'{"columns":{"column":"sub1"}}', False),
+        (b"[" * 60_000, False),
+        (b"not json", False),
+        (b"\xff", False),
+        (b"", False),
+    ],
+)
+def test_a_report_is_granular_by_what_it_groups_and_filters_by(content, granular):
+    """A body that is no report goes on to its service, which says what is wrong with it."""
+    assert is_granular(content) == granular
 
 
 def test_headers_of_the_budget_are_shown_only_to_whom_the_key_belongs():
@@ -247,10 +297,14 @@ def test_a_stale_door_says_when_to_come_again():
 
 
 def test_sizes_are_bounded():
-    """Headers and a declared body; one byte less passes."""
+    """Headers and a declared body, a report's more tightly; one byte less passes."""
     gate = Gate()
-    assert gate.answer("POST", TABLE, content_length="1000") is None
-    assert gate.answer("POST", TABLE, content_length="1001") == (413, "Body too large")
+    assert gate.answer("POST", TABLE, content_length="65536") is None
+    assert gate.answer("POST", TABLE, content_length="65537") == (413, "Body too large")
+    issue = {"method": "POST", "path": "/v1/networks/affiliates/7/apikeys", "key": None}
+    token = {"authorization": "Bearer x"}
+    assert gate.answer(**issue, **token, content_length="100000") is None
+    assert gate.answer(**issue, **token, content_length="100001") == (413, "Body too large")
     assert gate.answer(x_long="x" * 2_000) == (431, "Headers too large")
 
 

@@ -5,7 +5,7 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.gateway.limiter import Limiter, Verdict
+from services.gateway.limiter import HourlyLimiter, Limiter, Verdict
 from shared.clock import ManualClock
 from shared.events import Budget
 
@@ -139,3 +139,46 @@ def test_the_number_of_buckets_is_bounded():
         limiter.take("kept", BUDGET)
     assert len(limiter) == 10
     assert not limiter.take("kept", BUDGET).admitted
+
+
+@given(st.integers(1, 6), st.lists(st.sampled_from([0, 1, 30, 59, 60, 600, 3_599]), max_size=80))
+def test_no_sixty_minutes_admit_more_than_the_limit(limit, pauses):
+    """Counted by whole minutes, in every window that ends now; and what fits is admitted."""
+    clock = ManualClock()
+    hourly = HourlyLimiter(clock)
+    admitted: list[int] = []
+    for pause in pauses:
+        clock.advance(pause)
+        minute = int(clock.monotonic() // 60)
+        within = sum(minute - 60 < past <= minute for past in admitted)
+        verdict = hourly.take("n", limit)
+        assert verdict.admitted == (within < limit)
+        admitted += [minute] * verdict.admitted
+        assert verdict.remaining == max(limit - within - verdict.admitted, 0)
+
+
+@given(st.integers(1, 5), st.lists(st.integers(0, 1_500), max_size=40))
+def test_an_hourly_refusal_says_exactly_when_there_is_room_again(limit, pauses):
+    """A second earlier there is none."""
+    clock = ManualClock()
+    hourly = HourlyLimiter(clock)
+    for pause in pauses:
+        clock.advance(pause)
+        hourly.take("n", limit)
+    while (refused := hourly.take("n", limit)).admitted:
+        pass
+    clock.advance(refused.reset_seconds - 1)
+    assert not hourly.take("n", limit).admitted
+    clock.advance(1)
+    assert hourly.take("n", limit).admitted
+
+
+def test_an_hourly_count_in_shadow_refuses_nobody():
+    """It says what it would have done, and how long until all is there again."""
+    clock = ManualClock()
+    hourly = HourlyLimiter(clock)
+    verdicts = [hourly.take("n", 2, shadow=True) for _ in range(3)]
+    assert [verdict.admitted for verdict in verdicts] == [True] * 3
+    assert [verdict.over for verdict in verdicts] == [False, False, True]
+    assert [verdict.remaining for verdict in verdicts] == [1, 0, 0]
+    assert verdicts[0].reset_seconds == 3_600

@@ -77,3 +77,13 @@ def test_a_flood_of_unknown_callers_is_bounded_in_memory():
     (summary,) = tally.take(11)
     assert sum(count.count for count in summary.counts) == UNKNOWN_ROWS_MAX + 500
     assert (len(summary.counts), tally.dropped) == (ADDRESSES_MAX + 1, 0)
+
+
+def test_a_record_is_bounded():
+    """A partner calling from very many addresses within a second still fits through Kafka."""
+    tally = Tally("g", rows_max=10_000)
+    for number in range(2_500):
+        tally.add(10, 1, 7, replace(ROW, client_ip=str(number)))
+    summaries = tally.take(11)
+    assert [len(summary.counts) for summary in summaries] == [1_000, 1_000, 500]
+    assert len({count.client_ip for summary in summaries for count in summary.counts}) == 2_500
