@@ -238,7 +238,10 @@ class _Bound:
 
 def _selected(fields: Sequence[str]) -> str:
     """The fields and the related data; ids of fixed length are read as text."""
-    texts = [f"toString({name})" if name.endswith("tion_id") else name for name in fields]
+    texts = [
+        f"toString({name})" if name.endswith(("transaction_id", "conversion_id")) else name
+        for name in fields
+    ]
     return ", ".join([*texts, RELATED])
 
 
