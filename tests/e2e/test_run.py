@@ -1,5 +1,6 @@
 """`portico run` as somebody meets it: start, paste the lines, stop, start again."""
 
+import json
 import os
 import re
 import shlex
@@ -11,13 +12,17 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 import httpx
+import msgspec
 import psutil
 import pytest
 
 from deploy.local.config import StackSettings
+from shared.events import Click, encode
+from tools.simulator import cast, traffic
 
 KEY = re.compile(r"aff_[0-9A-Za-z]{33}")
 STOP_SECONDS = 15
@@ -87,6 +92,56 @@ def running(environment: dict[str, str]) -> Iterator[Run]:
             process.wait(30)
 
 
+def portico(environment: dict[str, str], *words: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "tools.cli", *words],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def fed_counts(run: Run, after: float) -> list[int]:
+    """Clicks and conversions of the fed file, in a report that holds all that came before."""
+    request = run.curl("entity/table")
+    body = json.loads(request.content)
+    body["query"] = {"filters": [{"resource_type": "sub1", "filter_id_value": "fed"}]}
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        answer = httpx.post(request.url, headers={"X-Eflow-API-Key": run.key}, json=body)
+        through = datetime.fromisoformat(answer.headers["x-data-through"]).timestamp()
+        if through > after:
+            rows = [row["reporting"] for row in answer.json()["table"]]
+            return [sum(row[name] for row in rows) for name in ("unique_click", "cv", "event")]
+        time.sleep(0.1)
+    raise AssertionError(answer.headers)
+
+
+def feed_twice_counts_once(run: Run, environment: dict[str, str], folder: Path) -> None:
+    told = traffic.Traffic(cast.make(1, 1), 99, 1)
+    partner = int(
+        next(re.search(r"partner (\d+)", line)[1] for line in run.lines if "Key of" in line)
+    )
+    items = [
+        item for n in range(400) for item in told.story(n, time.time() - 7_200, partner=partner)
+    ]
+    events = [msgspec.structs.replace(item.event, sub1="fed") for item in items]
+    file = folder / "own.ndjson"
+    file.write_bytes(b"\n".join(map(encode, events)))
+    wanted = len({e.transaction_id for e in events if isinstance(e, Click) and e.is_unique})
+    counts = []
+    for _ in range(2):
+        assert "0 lines rejected" in portico(environment, "feed", str(file))
+        counts.append(fed_counts(run, time.time()))
+    assert counts[0] == counts[1]
+    assert counts[0][0] == wanted
+    assert counts[0][1] > 0
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(420)
 def test_it_starts_shows_what_to_try_stops_and_goes_on() -> None:
@@ -112,15 +167,10 @@ def test_it_starts_shows_what_to_try_stops_and_goes_on() -> None:
                 ) as stream:
                     assert stream.status_code == 200
                     assert any(line.startswith("event:") for line in stream.iter_lines())
-            listed = subprocess.run(
-                [sys.executable, "-m", "tools.cli", "keys", "list", "--network", "201", "--json"],
-                env=environment,
-                capture_output=True,
-                text=True,
-                check=True,
-            )
-            assert "first-steps" in listed.stdout
-            assert first.key not in listed.stdout
+            listed = portico(environment, "keys", "list", "--network", "201", "--json")
+            assert "first-steps" in listed
+            assert first.key not in listed
+            feed_twice_counts_once(first, environment, Path(home))
             assert first.stop() < STOP_SECONDS
         with running(environment) as second:
             second.until_printed("Ctrl-C stops everything")
