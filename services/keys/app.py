@@ -1,0 +1,138 @@
+"""Wires the key service: store, vault, relay, projection, upkeep and API, in order of need."""
+
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Final
+
+from services.keys import partners
+from services.keys.api import create_app
+from services.keys.config import KeysSettings
+from services.keys.handlers import Handlers
+from services.keys.metrics import KeysMetrics
+from services.keys.store import PartnerChange, Store
+from services.keys.upkeep import Upkeep
+from services.keys.vault import Vault, load_master_key
+from shared import topics
+from shared.clock import SystemClock
+from shared.config import load
+from shared.events import KeyState, NetworkState, PartnerAccess, partner_key
+from shared.http import AsgiApp, IdentityCheck
+from shared.identity import IdentitySigner
+from shared.outbox import Relay, RelayMetrics, RelaySettings, open_relay
+from shared.postgres import Pool, migrate, open_pool
+from shared.projection import PostgresSink, Projection, ProjectionMetrics
+from shared.replica import Replica, ReplicaCollector
+from shared.runtime import Lifecycle, Service
+from shared.tokens import TokenVerifier
+
+CLOCK: Final = SystemClock()
+
+
+def build() -> Service:
+    """The service, by the environment; opens nothing."""
+    settings = load(KeysSettings)
+    metrics = KeysMetrics()
+    text = settings.master_key.get_secret_value() if settings.master_key else None
+    vault = Vault(load_master_key(text, settings.master_key_file))
+
+    @asynccontextmanager
+    async def open_(lifecycle: Lifecycle) -> AsyncIterator[AsgiApp]:
+        async with AsyncExitStack() as stack:
+            yield await _opened(stack, lifecycle, settings, vault, metrics)
+
+    return Service("keys", settings, open_, metrics.render)
+
+
+async def _opened(
+    stack: AsyncExitStack,
+    lifecycle: Lifecycle,
+    settings: KeysSettings,
+    vault: Vault,
+    metrics: KeysMetrics,
+) -> AsgiApp:
+    pool = await stack.enter_async_context(
+        open_pool(
+            settings.database_url.get_secret_value(),
+            schema=settings.db_schema,
+            application="portico-keys",
+        )
+    )
+    await migrate(pool, "services.keys.migrations")
+    store = Store(pool)
+    vault.require_same_key(await store.kept_check(vault.new_check()))
+    relay = await _relay(stack, settings, metrics)
+    lifecycle.run_task("relay", relay.run)
+    _project(lifecycle, pool, settings, metrics)
+    _keep_up(lifecycle, store, relay, settings, metrics)
+    handlers = Handlers(store, vault, relay, CLOCK, metrics, settings.confirm_seconds)
+    signer = IdentitySigner(settings.identity_secrets.get_secret_value())
+    return create_app(handlers, IdentityCheck(signer, CLOCK), TokenVerifier(settings, CLOCK))
+
+
+async def _relay(stack: AsyncExitStack, settings: KeysSettings, metrics: KeysMetrics) -> Relay:
+    relay_settings = RelaySettings(
+        bootstrap=settings.kafka_bootstrap,
+        database_url=settings.database_url.get_secret_value(),
+        schema=settings.db_schema,
+        holder=f"keys-{uuid.uuid4().hex[:8]}",
+    )
+    relay_metrics = RelayMetrics(metrics.registry, "keys")
+    return await stack.enter_async_context(open_relay(relay_settings, relay_metrics, CLOCK))
+
+
+def _project(
+    lifecycle: Lifecycle, pool: Pool, settings: KeysSettings, metrics: KeysMetrics
+) -> None:
+    projection: Projection[PartnerChange] = Projection(
+        settings.kafka_bootstrap,
+        group=f"{settings.db_schema}.partners",
+        topics=(partners.TOPIC,),
+        check=partners.check_partner,
+        sink=PostgresSink(pool, "partners", partners.partner_writer(CLOCK)),
+        metrics=ProjectionMetrics(metrics.registry, "keys"),
+    )
+    lifecycle.run_task("partners", projection.run)
+    lifecycle.ready_when("partners", projection.missing)
+    lifecycle.on_drain(projection.drain)
+
+
+def _keep_up(
+    lifecycle: Lifecycle,
+    store: Store,
+    relay: Relay,
+    settings: KeysSettings,
+    metrics: KeysMetrics,
+) -> None:
+    """The comparison of tables and topics; an unreadable record is one that has to be replaced."""
+    common: dict[str, Any] = {"clock": CLOCK, "client_id": "keys", "unreadable": "withhold"}
+    bootstrap = settings.kafka_bootstrap
+    keys = Replica(
+        bootstrap, topics.KEYS_STATE, KeyState, key_of=lambda state: state.key_id, **common
+    )
+    access = Replica(bootstrap, topics.PARTNERS_ACCESS, PartnerAccess, key_of=_partner_of, **common)
+    networks = Replica(
+        bootstrap,
+        topics.NETWORKS_STATE,
+        NetworkState,
+        key_of=lambda state: str(state.network_id),
+        **common,
+    )
+    replicas = (keys, access, networks)
+    for replica in replicas:
+        lifecycle.run_task(f"replica {replica.topic.name}", replica.run)
+    metrics.registry.register(ReplicaCollector(replicas))
+    upkeep = Upkeep(
+        store,
+        replicas,
+        lambda: relay.is_holder,
+        clock=CLOCK,
+        metrics=metrics,
+        pause_seconds=settings.reconcile_seconds,
+        keep_seconds=settings.ended_keep_seconds,
+    )
+    lifecycle.run_task("upkeep", upkeep.run)
+
+
+def _partner_of(access: PartnerAccess) -> str:
+    return partner_key(access.network_id, access.network_affiliate_id)

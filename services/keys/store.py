@@ -1,0 +1,484 @@
+"""All SQL of the key service: keys, data keys, partners, what the doors know, and the outbox.
+
+`Store` reads. Whatever changes goes through a `Unit`, which is one transaction: it locks what it
+reads, and appends the events of the change last, so that state and events commit together or not
+at all (step 4). Every statement about one network names it.
+"""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, Final, TypeVar, cast
+
+import asyncpg
+import msgspec
+
+from services.keys.domain import Key, Owned, Partner, state_of
+from shared import events, outbox, topics
+from shared.errors import NotFoundError
+from shared.events import Budget, Event, KeyState, NetworkState, PartnerAccess, PartnerProfile
+from shared.postgres import Connection, Pool, translated
+from shared.topics import Topic
+
+SOURCE: Final = "portico/keys"
+PAGE_ROWS: Final = 2_000
+"""States compared at a time by the reconciliation."""
+
+O = TypeVar("O", bound=Owned)  # noqa: E741 - a type variable
+
+_KEY_COLUMNS: Final = """key_id, network_id, network_affiliate_id, integration, digest, masked,
+    sealed, allowlist, expires_at, created_at, created_by, status, version, ended_at"""
+_ACCESS_COLUMNS: Final = "network_id, network_affiliate_id, version, firehose_enabled, suspended"
+_BUDGET_COLUMNS: Final = (
+    "network_id, version, affiliate_rate, affiliate_burst, granular_per_hour, shadow"
+)
+
+# A key is only ever found through its network.
+_LOCK_KEY: Final = f"""
+SELECT {_KEY_COLUMNS} FROM keys WHERE network_id = $1 AND key_id = $2 FOR UPDATE"""  # noqa: S608
+# Nothing is inserted where the integration has an active key, also one of a concurrent transaction.
+_INSERT_KEY: Final = f"""
+INSERT INTO keys ({_KEY_COLUMNS})
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+ON CONFLICT (network_id, network_affiliate_id, lower(integration)) WHERE status = 'active'
+DO NOTHING RETURNING key_id"""  # noqa: S608
+_UPDATE_KEY: Final = """
+UPDATE keys SET status = $2, allowlist = $3, version = $4, ended_at = $5 WHERE key_id = $1"""
+_LAPSED: Final = f"""
+SELECT {_KEY_COLUMNS} FROM keys
+WHERE status = 'active' AND expires_at <= $1
+ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED"""  # noqa: S608
+_LAPSED_NAMESAKE: Final = f"""
+SELECT {_KEY_COLUMNS} FROM keys
+WHERE network_id = $1 AND network_affiliate_id = $2 AND lower(integration) = lower($3)
+  AND status = 'active' AND expires_at <= $4
+FOR UPDATE"""  # noqa: S608
+
+# Newest first, behind the key of the cursor. Every filter may be null.
+_SEARCH: Final = f"""
+SELECT {_KEY_COLUMNS} FROM keys
+WHERE network_id = $1
+  AND ($2::bigint IS NULL OR network_affiliate_id = $2)
+  AND ($3::text IS NULL OR $3 = CASE WHEN status = 'active' AND expires_at <= $4
+                                     THEN 'expired' ELSE status END)
+  AND ($5::text IS NULL OR strpos(lower(integration), lower($5)) > 0
+       OR key_id = $5 OR right(masked, 4) = $5)
+  AND ($6::text IS NULL OR (created_at, key_id) <
+       (SELECT created_at, key_id FROM keys WHERE network_id = $1 AND key_id = $6))
+ORDER BY created_at DESC, key_id DESC LIMIT $7"""  # noqa: S608
+
+_MAKE_DATA_KEY: Final = "INSERT INTO data_keys VALUES ($1, $2) ON CONFLICT DO NOTHING"
+_DATA_KEY: Final = "SELECT wrapped FROM data_keys WHERE network_id = $1"
+_MAKE_CHECK: Final = "INSERT INTO master_key_check (sealed) VALUES ($1) ON CONFLICT DO NOTHING"
+_CHECK: Final = "SELECT sealed FROM master_key_check"
+
+_PARTNER: Final = """
+SELECT network_id, network_affiliate_id, name, in_onboarding, has_technical_capacity,
+    has_fraud_flag, has_quality_flag
+FROM partners WHERE network_id = $1 AND network_affiliate_id = $2 AND NOT is_removed"""
+# An older or equal version changes nothing; a newer one also brings a removed partner back.
+_UPSERT_PARTNERS: Final = """
+INSERT INTO partners AS known
+SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::text[],
+    $6::boolean[], $7::boolean[], $8::boolean[], $9::boolean[]) ORDER BY 1, 2
+ON CONFLICT (network_id, network_affiliate_id) DO UPDATE
+SET version = excluded.version, name = excluded.name, account_status = excluded.account_status,
+    in_onboarding = excluded.in_onboarding,
+    has_technical_capacity = excluded.has_technical_capacity,
+    has_fraud_flag = excluded.has_fraud_flag, has_quality_flag = excluded.has_quality_flag,
+    is_removed = false
+WHERE excluded.version > known.version"""
+_REMOVE_PARTNERS: Final = """
+UPDATE partners SET is_removed = true
+FROM unnest($1::bigint[], $2::bigint[]) AS gone (network_id, network_affiliate_id)
+WHERE partners.network_id = gone.network_id
+  AND partners.network_affiliate_id = gone.network_affiliate_id"""
+# Which of these partners are suspended or not against what their status says.
+_MISJUDGED: Final = """
+SELECT p.network_id, p.network_affiliate_id, p.account_status, p.is_removed
+FROM partners p
+JOIN unnest($1::bigint[], $2::bigint[]) AS asked (network_id, network_affiliate_id)
+    USING (network_id, network_affiliate_id)
+LEFT JOIN partner_access a USING (network_id, network_affiliate_id)
+WHERE coalesce(a.suspended, false) <> (p.is_removed OR p.account_status = ANY($3::text[]))
+ORDER BY 1, 2"""
+
+_MAKE_ACCESS: Final = """
+INSERT INTO partner_access (network_id, network_affiliate_id) VALUES ($1, $2)
+ON CONFLICT DO NOTHING"""
+_LOCK_ACCESS: Final = f"""
+SELECT {_ACCESS_COLUMNS} FROM partner_access
+WHERE network_id = $1 AND network_affiliate_id = $2 FOR UPDATE"""  # noqa: S608
+_UPDATE_ACCESS: Final = """
+UPDATE partner_access SET version = $3, firehose_enabled = $4, suspended = $5
+WHERE network_id = $1 AND network_affiliate_id = $2"""
+_MAKE_BUDGETS: Final = "INSERT INTO network_budgets (network_id) VALUES ($1) ON CONFLICT DO NOTHING"
+_BUDGETS: Final = f"SELECT {_BUDGET_COLUMNS} FROM network_budgets WHERE network_id = $1"  # noqa: S608
+_LOCK_BUDGETS: Final = f"{_BUDGETS} FOR UPDATE"
+_UPDATE_BUDGETS: Final = """
+UPDATE network_budgets SET version = $2, affiliate_rate = $3, affiliate_burst = $4,
+    granular_per_hour = $5, shadow = $6
+WHERE network_id = $1"""
+
+_PENDING: Final = "SELECT id FROM outbox WHERE topic = $1 AND key = $2 AND published_at IS NULL"
+
+# One page of what the doors must know, by record key; a state with a row that waits in the outbox
+# is not settled. Nothing has been published of a version 0.
+_IS_SETTLED: Final = """NOT EXISTS (
+    SELECT FROM outbox WHERE topic = $3 AND key = name AND published_at IS NULL
+) AS is_settled"""
+_KEY_STATES: Final = f"""
+SELECT {_KEY_COLUMNS}, name, {_IS_SETTLED}
+FROM (SELECT *, key_id AS name FROM keys) AS named
+WHERE name > $1 ORDER BY name LIMIT $2"""  # noqa: S608
+_ACCESS_STATES: Final = f"""
+SELECT {_ACCESS_COLUMNS}, name, {_IS_SETTLED}
+FROM (SELECT *, network_id || ':' || network_affiliate_id AS name FROM partner_access) AS named
+WHERE name > $1 AND version > 0 ORDER BY name LIMIT $2"""  # noqa: S608
+_BUDGET_STATES: Final = f"""
+SELECT {_BUDGET_COLUMNS}, name, {_IS_SETTLED}
+FROM (SELECT *, network_id::text AS name FROM network_budgets) AS named
+WHERE name > $1 AND version > 0 ORDER BY name LIMIT $2"""  # noqa: S608
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """Which keys are wanted; None where it does not matter.
+
+    Attributes:
+        network_affiliate_id: of this partner.
+        status: as `Key.shown_status`.
+        text: part of an integration's name, a whole key id, or the last four of a key.
+        behind: only keys that follow this one in the list.
+    """
+
+    network_affiliate_id: int | None = None
+    status: str | None = None
+    text: str | None = None
+    behind: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What the doors must know under one record key.
+
+    Attributes:
+        name: the record key.
+        owned: our thing.
+        is_settled: whether nothing of it waits in the outbox.
+    """
+
+    name: str
+    owned: Owned
+    is_settled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """The network's platform names this partner no more."""
+
+    network_id: int
+    network_affiliate_id: int
+
+
+PartnerChange = PartnerProfile | Removed
+
+
+class Store:
+    """What the service reads, and where its transactions begin."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    @asynccontextmanager
+    async def transaction(self, doing: str) -> AsyncIterator["Unit"]:
+        """A transaction that commits when the block ends, and rolls back if it raises."""
+        with translated(doing):
+            async with self._pool.acquire() as connection, connection.transaction():
+                yield Unit(connection)
+
+    async def search(self, network_id: int, search: Search, now: float, limit: int) -> list[Key]:
+        """Up to `limit` keys of one network, newest first."""
+        with translated("searching keys"):
+            rows = await self._pool.fetch(
+                _SEARCH,
+                network_id,
+                search.network_affiliate_id,
+                search.status,
+                now,
+                search.text,
+                search.behind,
+                limit,
+            )
+        return [_key(row) for row in rows]
+
+    async def partner(self, network_id: int, network_affiliate_id: int) -> Partner:
+        """A partner of the network.
+
+        Raises:
+            NotFoundError: the network has no such partner, as far as the log has told.
+        """
+        with translated("reading a partner"):
+            row = await self._pool.fetchrow(_PARTNER, network_id, network_affiliate_id)
+        if row is None:
+            raise NotFoundError
+        return Partner(**row)
+
+    async def budgets(self, network_id: int) -> NetworkState:
+        """The budgets of a network; version 0 and the defaults if none were set."""
+        with translated("reading budgets"):
+            row = await self._pool.fetchrow(_BUDGETS, network_id)
+        return _budgets(row) if row else NetworkState(network_id=network_id, version=0)
+
+    async def kept_check(self, check: bytes) -> bytes:
+        """The master key's check; `check` becomes it if there was none."""
+        with translated("checking the master key"):
+            await self._pool.execute(_MAKE_CHECK, check)
+            return cast("bytes", await self._pool.fetchval(_CHECK))
+
+    async def expected(self, topic: Topic, behind: str) -> list[Expected]:
+        """Up to `PAGE_ROWS` things whose states are the records of `topic`, by record key.
+
+        Args:
+            topic: one that this service owns and the doors read.
+            behind: the record key that the page follows; empty for the first.
+        """
+        statement, owned_of = _STATES[topic.name]
+        with translated(f"reading the states of {topic.name}"):
+            rows = await self._pool.fetch(statement, behind, PAGE_ROWS, topic.name)
+        return [Expected(row["name"], owned_of(row), row["is_settled"]) for row in rows]
+
+
+class Unit:
+    """One transaction. What it returns stays as it is until the end; `append` comes last."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def key(self, network_id: int, key_id: str) -> Key:
+        """A key of the network, locked.
+
+        Raises:
+            NotFoundError: the network has no such key.
+        """
+        row = await self._connection.fetchrow(_LOCK_KEY, network_id, key_id)
+        if row is None:
+            raise NotFoundError
+        return _key(row)
+
+    async def insert(self, key: Key) -> bool:
+        """Add a key; False if its integration has an active one."""
+        found = await self._connection.fetchval(_INSERT_KEY, *_key_values(key))
+        return found is not None
+
+    async def lapsed(self, now: float, limit: int) -> list[Key]:
+        """Up to `limit` active keys of any network whose time has ended, locked."""
+        return [_key(row) for row in await self._connection.fetch(_LAPSED, now, limit)]
+
+    async def lapsed_namesake(self, key: Key) -> Key | None:
+        """The key of the same integration that was active until it lapsed, locked."""
+        row = await self._connection.fetchrow(
+            _LAPSED_NAMESAKE,
+            key.network_id,
+            key.network_affiliate_id,
+            key.integration,
+            key.created_at,
+        )
+        return _key(row) if row else None
+
+    async def data_key(self, network_id: int) -> bytes | None:
+        """The network's wrapped data key; None if it has none yet."""
+        return cast("bytes | None", await self._connection.fetchval(_DATA_KEY, network_id))
+
+    async def keep_data_key(self, network_id: int, wrapped: bytes) -> bytes:
+        """Keep `wrapped` unless another transaction was faster; the one that is kept."""
+        await self._connection.execute(_MAKE_DATA_KEY, network_id, wrapped)
+        return cast("bytes", await self._connection.fetchval(_DATA_KEY, network_id))
+
+    async def access(self, network_id: int, network_affiliate_id: int) -> PartnerAccess:
+        """What a partner may do, locked; version 0 if nothing was ever said."""
+        await self._connection.execute(_MAKE_ACCESS, network_id, network_affiliate_id)
+        row = await self._connection.fetchrow(_LOCK_ACCESS, network_id, network_affiliate_id)
+        return _access(_present(row))
+
+    async def budgets(self, network_id: int) -> NetworkState:
+        """The budgets of a network, locked; version 0 and the defaults if none were set."""
+        await self._connection.execute(_MAKE_BUDGETS, network_id)
+        row = await self._connection.fetchrow(_LOCK_BUDGETS, network_id)
+        return _budgets(_present(row))
+
+    async def note_partners(self, found: Sequence[PartnerChange]) -> None:
+        """Take in what the log says of partners, in its order, each version once."""
+        for is_removal, run in groupby(found, key=lambda one: isinstance(one, Removed)):
+            if is_removal:
+                await self._connection.execute(_REMOVE_PARTNERS, *_names(list(run)))
+            else:
+                await self._upsert_partners([one for one in run if isinstance(one, PartnerProfile)])
+
+    async def _upsert_partners(self, profiles: Sequence[PartnerProfile]) -> None:
+        newest: dict[tuple[int, int], PartnerProfile] = {}
+        for profile in sorted(profiles, key=lambda one: one.version):
+            newest[profile.network_id, profile.network_affiliate_id] = profile
+        columns = zip(*(_profile_values(profile) for profile in newest.values()), strict=True)
+        await self._connection.execute(_UPSERT_PARTNERS, *map(list, columns))
+
+    async def misjudged(
+        self, found: Sequence[PartnerChange], suspending: frozenset[str]
+    ) -> list[tuple[PartnerAccess, str]]:
+        """Of these partners, whose suspension is not what their account status asks for.
+
+        Returns:
+            The access of each, locked, and its status: `removed` or as the platform says.
+        """
+        rows = await self._connection.fetch(_MISJUDGED, *_names(found), sorted(suspending))
+        return [
+            (
+                await self.access(row["network_id"], row["network_affiliate_id"]),
+                "removed" if row["is_removed"] else row["account_status"],
+            )
+            for row in rows
+        ]
+
+    async def again(self, owned: O) -> O:
+        """`owned` as it is now, locked."""
+        found: Owned
+        match owned:
+            case Key():
+                found = await self.key(owned.network_id, owned.key_id)
+            case PartnerAccess():
+                found = await self.access(owned.network_id, owned.network_affiliate_id)
+            case NetworkState():
+                found = await self.budgets(owned.network_id)
+        return cast("O", found)
+
+    async def save(self, owned: Owned) -> None:
+        """Keep a changed thing, which this unit has locked."""
+        match owned:
+            case Key():
+                values = (owned.status, owned.allowlist, owned.version, owned.ended_at)
+                await self._connection.execute(_UPDATE_KEY, owned.key_id, *values)
+            case PartnerAccess():
+                await self._connection.execute(_UPDATE_ACCESS, *msgspec.structs.astuple(owned))
+            case NetworkState():
+                await self._connection.execute(_UPDATE_BUDGETS, *_budget_values(owned))
+
+    async def pending(self, owned: Owned) -> list[int]:
+        """The outbox rows of its state that Kafka has not confirmed yet."""
+        topic, key = _place(state_of(owned))
+        return [row["id"] for row in await self._connection.fetch(_PENDING, topic.name, key)]
+
+    async def append(self, told: Sequence[Event], at: float) -> list[int]:
+        """Have `told` published once this unit has committed; the ids of the outbox rows."""
+        records = []
+        for event in told:
+            topic, key = _place(event)
+            records.append(outbox.record_of(topic, key, event, source=SOURCE, occurred_at=at))
+        return await outbox.append(self._connection, records)
+
+    async def append_tombstone(self, key: Key, at: float) -> list[int]:
+        """Have the state of `key` removed from the doors' topic; the ids of the outbox rows."""
+        attributes = events.headers(KeyState, source=SOURCE, occurred_at=at)
+        record = outbox.OutboxRecord(topics.KEYS_STATE.name, key.key_id, None, attributes)
+        return await outbox.append(self._connection, [record])
+
+
+def _place(event: Event) -> tuple[Topic, str]:
+    """Topic and record key of an event."""
+    match event:
+        case KeyState():
+            return topics.KEYS_STATE, event.key_id
+        case PartnerAccess():
+            key = events.partner_key(event.network_id, event.network_affiliate_id)
+            return topics.PARTNERS_ACCESS, key
+        case NetworkState():
+            return topics.NETWORKS_STATE, str(event.network_id)
+        case _:
+            told: Any = event
+            key = events.partner_key(told.network_id, told.network_affiliate_id)
+            return topics.KEYS_EVENTS, key
+
+
+def _key(row: asyncpg.Record) -> Key:
+    return Key(
+        key_id=row["key_id"],
+        network_id=row["network_id"],
+        network_affiliate_id=row["network_affiliate_id"],
+        integration=row["integration"],
+        digest=row["digest"],
+        masked=row["masked"],
+        sealed=row["sealed"],
+        allowlist=tuple(row["allowlist"]),
+        expires_at=row["expires_at"],
+        created_at=row["created_at"],
+        created_by=row["created_by"],
+        status=row["status"],
+        version=row["version"],
+        ended_at=row["ended_at"],
+    )
+
+
+def _key_values(key: Key) -> tuple[Any, ...]:
+    """In the order of `_KEY_COLUMNS`."""
+    return tuple(getattr(key, name.strip()) for name in _KEY_COLUMNS.split(","))
+
+
+def _access(row: asyncpg.Record) -> PartnerAccess:
+    return PartnerAccess(
+        network_id=row["network_id"],
+        network_affiliate_id=row["network_affiliate_id"],
+        version=row["version"],
+        firehose_enabled=row["firehose_enabled"],
+        suspended=row["suspended"],
+    )
+
+
+def _budgets(row: asyncpg.Record) -> NetworkState:
+    return NetworkState(
+        network_id=row["network_id"],
+        version=row["version"],
+        affiliate=Budget(rate=row["affiliate_rate"], burst=row["affiliate_burst"]),
+        granular_per_hour=row["granular_per_hour"],
+        shadow=row["shadow"],
+    )
+
+
+def _budget_values(state: NetworkState) -> tuple[Any, ...]:
+    """In the order of `_BUDGET_COLUMNS`."""
+    budget = state.affiliate
+    spending = (budget.rate, budget.burst, state.granular_per_hour, state.shadow)
+    return (state.network_id, state.version, *spending)
+
+
+def _profile_values(profile: PartnerProfile) -> tuple[Any, ...]:
+    return (
+        profile.network_id,
+        profile.network_affiliate_id,
+        profile.version,
+        profile.name,
+        profile.account_status,
+        profile.in_onboarding,
+        profile.has_technical_capacity,
+        profile.has_fraud_flag,
+        profile.has_quality_flag,
+    )
+
+
+def _names(found: Sequence[PartnerChange]) -> tuple[list[int], list[int]]:
+    """Networks and partners, each pair once."""
+    pairs = sorted({(one.network_id, one.network_affiliate_id) for one in found})
+    return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+
+
+def _present(row: asyncpg.Record | None) -> asyncpg.Record:
+    """A row that this transaction has made sure of."""
+    if row is None:
+        raise RuntimeError("a row that was just made is not there")
+    return row
+
+
+_STATES: Final[dict[str, tuple[str, Callable[[asyncpg.Record], Owned]]]] = {
+    topics.KEYS_STATE.name: (_KEY_STATES, _key),
+    topics.PARTNERS_ACCESS.name: (_ACCESS_STATES, _access),
+    topics.NETWORKS_STATE.name: (_BUDGET_STATES, _budgets),
+}
