@@ -67,6 +67,9 @@ COMMIT_SECONDS_MAX: Final = 5.0
 """How long one commit may take; it is repeated a pause later."""
 WATCH_SECONDS: Final = 1.0
 PARTITION_FETCH_BYTES: Final = 2 * 1024 * 1024
+SESSION_TIMEOUT_MS: Final = 6_000
+"""How soon a dead member's partitions are given away. Joining waits for it, so it stays under the
+request time-out of 10 s."""
 MAX_POLL_INTERVAL_MS: Final = 60_000
 """How long the other members wait for this one when the group rebalances."""
 
@@ -145,6 +148,7 @@ class Projection(Generic[E]):
                     client_id=group,
                     group=group,
                     partition_max_bytes=PARTITION_FETCH_BYTES,
+                    session_timeout_ms=SESSION_TIMEOUT_MS,
                     max_poll_interval_ms=MAX_POLL_INTERVAL_MS,
                 ) as consumer,
                 asyncio.TaskGroup() as tasks,

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 
+from aiokafka.protocol.group import LeaveGroupRequest
 from prometheus_client import CollectorRegistry
 
 from shared import events
@@ -193,3 +194,12 @@ def once(records: Iterable[Record[bytes, bytes]]) -> Counter[int]:
 def at(topic: str, partition: int) -> TopicPartition:
     """A partition by its name and number."""
     return TopicPartition(topic, partition)
+
+
+async def bury(bootstrap: str, group: str) -> None:
+    """Take the members of `group`, which are dead, out of it, before Kafka notices by itself."""
+    async with open_admin(bootstrap) as admin:
+        coordinator = await admin.find_coordinator(group)
+        (described,) = await admin.describe_consumer_groups([group], coordinator)
+        for member in described.groups[0][5]:
+            await admin._send_request(LeaveGroupRequest(group, member[0]), coordinator)
