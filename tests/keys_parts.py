@@ -18,6 +18,7 @@ import httpx
 
 from deploy.local import secrets
 from deploy.local.ports import free_ports
+from services.keys.domain import Key
 from shared import events, topics
 from shared.clock import SystemClock
 from shared.events import PartnerProfile, partner_key
@@ -29,6 +30,21 @@ from tests.projection_parts import read_all
 
 DEADLINE_SECONDS = 60.0
 CLIENT_IP = "192.0.2.99"
+NOW = 1_767_225_600.0
+
+KEY = Key(
+    key_id="key_0123456789abcdef0123",
+    network_id=201,
+    network_affiliate_id=7,
+    integration="crm",
+    digest="ab" * 32,
+    masked="aff_…abcd",
+    sealed=b"sealed",
+    allowlist=("192.0.2.7",),
+    expires_at=NOW + 60,
+    created_at=NOW - 60,
+    created_by="user-7",
+)
 
 
 def network() -> int:

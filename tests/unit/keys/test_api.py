@@ -1,0 +1,76 @@
+"""Protects the contract of the API: its routes, its documented shapes, and its schema's borrowings."""
+
+import importlib.resources
+from typing import Any
+
+import pytest
+
+from services.keys import api, wire
+from shared import outbox, routes, sinks
+from shared.errors import InvalidError, NotFoundError
+from shared.events import NetworkState, PartnerAccess
+from tests.keys_parts import KEY, NOW
+
+
+def document() -> dict[str, Any]:
+    nothing: Any = None
+    return api.create_app(nothing, nothing, nothing).openapi()
+
+
+def test_the_service_serves_its_rows_of_the_route_table():
+    """No more, no less; without a database, a Kafka or a token issuer."""
+    served = {
+        (method.upper(), path)
+        for path, methods in document()["paths"].items()
+        for method in methods
+    }
+    assert served == {(row.method, row.template) for row in routes.of_service("keys")}
+
+
+def test_every_route_documents_its_success_and_its_refusals():
+    """Each with a schema; all may be forbidden."""
+    for path, methods in document()["paths"].items():
+        for method, operation in methods.items():
+            statuses = set(operation["responses"])
+            assert {"400", "401", "403", "503"} <= statuses, (method, path)
+            assert statuses & {"200", "201"}, (method, path)
+            for status in statuses - {"422"}:
+                assert operation["responses"][status]["content"]["application/json"]["schema"]
+
+
+def test_answers_have_the_documented_shape():
+    """Closed models: a member too many or too few fails."""
+    row = api.key_row(KEY, NOW)
+    wire.KeyRow(**row)
+    wire.ShownKey(**row, key="aff_x", propagated=True)
+    access = PartnerAccess(network_id=1, network_affiliate_id=7, version=1)
+    wire.Firehose(**api.firehose_row(access), propagated=False)
+    wire.ChangedBudgets(**api.budgets_row(NetworkState(network_id=1, version=1)), propagated=True)
+
+
+def test_a_row_shows_no_secret():
+    """Neither sealed nor as digest."""
+    shown = repr(api.key_row(KEY, NOW))
+    assert KEY.digest not in shown
+    assert "sealed" not in shown
+
+
+@pytest.mark.parametrize(
+    "text", ["nope", "key_", "key_0123456789ABCDEF0123", "key_" + "0" * 21, "key_\x00"]
+)
+def test_an_id_that_cannot_exist_finds_nothing(text: str):
+    """It is answered like any unknown one, and never reaches the database."""
+    with pytest.raises(NotFoundError):
+        api._key_id(text)
+    with pytest.raises(InvalidError, match="cursor"):
+        api._behind(text)
+    assert api._key_id(wire.KEY_ID) == api._behind(wire.KEY_ID) == wire.KEY_ID
+
+
+def test_the_migration_holds_what_the_patterns_ask_for():
+    """Word for word, so that a change of theirs is noticed here."""
+    sql = (
+        importlib.resources.files("services.keys.migrations").joinpath("0001_keys.sql").read_text()
+    )
+    assert outbox.SCHEMA_SQL in sql
+    assert sinks.OFFSETS_DDL.strip() in sql
