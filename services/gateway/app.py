@@ -3,7 +3,7 @@
 import socket
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 
 from services.gateway.api import Gateway
 from services.gateway.config import GatewaySettings
@@ -69,14 +69,11 @@ def build(
 
     @asynccontextmanager
     async def opened(lifecycle: Lifecycle) -> AsyncIterator[AsgiApp]:
-        async with AsyncExitStack() as stack:
-            upstream = await stack.enter_async_context(
-                open_upstream(
-                    connect_seconds=settings.connect_seconds,
-                    silence_seconds=settings.silence_seconds,
-                    connections_max=settings.upstream_connections_max,
-                )
-            )
+        async with open_upstream(
+            connect_seconds=settings.connect_seconds,
+            silence_seconds=settings.silence_seconds,
+            connections_max=settings.upstream_connections_max,
+        ) as upstream:
             gateway = Gateway(
                 door,
                 upstream,
