@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import httpx
 
-from shared.errors import RejectedError, UnavailableError
+from shared.errors import PorticoError, RejectedError, TooManyError, UnavailableError
 from tools.cli import issuer
 from tools.cli.config import CliSettings
 
@@ -32,6 +32,7 @@ class Door:
 
         Raises:
             RejectedError: the door or the service refused; the message has status and reason.
+            TooManyError: a limit was met.
             UnavailableError: nobody answers, or not in time.
         """
         try:
@@ -63,7 +64,7 @@ def unreachable(base_url: str, error: httpx.HTTPError) -> str:
     return f"{base_url} does not answer ({reason}): is the platform up (`portico run`)?"
 
 
-def refusal(answer: httpx.Response) -> RejectedError | UnavailableError:
+def refusal(answer: httpx.Response) -> PorticoError:
     """The error for an answer that is one; its body must have been read."""
     try:
         text = answer.json().get("message") or answer.text
@@ -71,4 +72,8 @@ def refusal(answer: httpx.Response) -> RejectedError | UnavailableError:
         text = answer.text.strip() or answer.reason_phrase
     wait = answer.headers.get("retry-after")
     told = f"{answer.status_code} {text}" + (f" Try again in {wait} s." if wait else "")
-    return UnavailableError(told) if answer.status_code >= _FAULT else RejectedError(told)
+    if answer.status_code >= _FAULT:
+        return UnavailableError(told)
+    if answer.status_code == httpx.codes.TOO_MANY_REQUESTS:
+        return TooManyError(told)
+    return RejectedError(told)

@@ -18,7 +18,9 @@ from tools.cli.output import remarks
 app = typer.Typer(help="A partner's streams.", no_args_is_help=True)
 
 RECONNECT_SECONDS = 1.0
-FINAL_REASONS = frozenset(("revoked", "expired", "suspended", "firehose_off", "allowlist"))
+FINAL_REASONS = frozenset(
+    ("revoked", "expired", "not_yet_valid", "allowlist", "suspended", "firehose_off")
+)
 """Ends after which the same key would be refused."""
 
 
@@ -61,18 +63,22 @@ class _Tail:
 
         Raises:
             RejectedError: refused, or ended for good; the message names the reason.
-            UnavailableError: the first try found nobody.
+            TooManyError, UnavailableError: the first try found the house full, or nobody.
         """
         async with httpx.AsyncClient(timeout=httpx.Timeout(10, read=60)) as client:
             while True:
                 try:
                     await self._once(client)
-                except (httpx.HTTPError, TooManyError) as error:
-                    if not self._cursor and isinstance(error, httpx.HTTPError):
-                        told = door.unreachable(self._base_url, error)
-                        raise UnavailableError(told) from error
+                except (httpx.HTTPError, TooManyError, UnavailableError) as error:
+                    if not self._cursor:
+                        raise self._silence(error) from error
                 remarks.print("cut off; going on at the last cursor", style="dim")
                 await self._clock.sleep(RECONNECT_SECONDS)
+
+    def _silence(self, error: Exception) -> Exception:
+        if isinstance(error, httpx.HTTPError):
+            return UnavailableError(door.unreachable(self._base_url, error))
+        return error
 
     async def _once(self, client: httpx.AsyncClient) -> None:
         headers = {"X-Eflow-API-Key": self._key, "Accept": "text/event-stream"}
@@ -94,4 +100,7 @@ class _Tail:
             if told["reason"] in FINAL_REASONS:
                 raise RejectedError(f"The stream ended: {told['reason']}.")
         elif message.event not in ("heartbeat", "message"):
-            print(f'{{"type":"{message.event}","data":{message.data}}}', flush=True)
+            print(
+                f'{{"id":"{message.id}","type":"{message.event}","data":{message.data}}}',
+                flush=True,
+            )

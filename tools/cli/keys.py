@@ -54,7 +54,7 @@ def issue(
 @app.command("list")
 def list_keys(
     network: Network,
-    partner: Annotated[int, typer.Option(help="Only of this partner.", min=1)] = 0,
+    partner: Annotated[int | None, typer.Option(help="Only of this partner.", min=1)] = None,
     *,
     as_json: AsJson = False,
 ) -> None:

@@ -109,6 +109,7 @@ async def firehose_resumes(stage: Stage) -> str:
     sent = (await stage.truth("events", **key.owner, **after))["events"]
     async with asyncio.timeout(STREAM_SECONDS):
         await reader.read(len(sent))
+    await stage.simulator.post("/resume")
     return _judged(stage, reader, sent)
 
 
