@@ -3,6 +3,7 @@
 import ast
 import importlib
 import inspect
+import itertools
 import pkgutil
 import textwrap
 from collections.abc import Iterator
@@ -70,7 +71,7 @@ def _default(value: object) -> str:
         return "required"
     if isinstance(value, SecretStr):
         return "a local one"
-    return f"`{value}`" if value not in ("", None, ()) else "–"
+    return f"`{value}`" if value not in ("", None, ()) else "none"
 
 
 def _docstrings(cls: type) -> dict[str, str]:
@@ -78,7 +79,7 @@ def _docstrings(cls: type) -> dict[str, str]:
     tree = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
     found: dict[str, str] = {}
     body = tree.body if isinstance(tree, ast.ClassDef) else []
-    for field, text in zip(body, body[1:], strict=False):
+    for field, text in itertools.pairwise(body):
         if (
             isinstance(field, ast.AnnAssign)
             and isinstance(field.target, ast.Name)

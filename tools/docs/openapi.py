@@ -1,8 +1,8 @@
 """The REST routes of the whole platform as OpenAPI 3.1, from the services' own applications.
 
-Every row of `shared.routes` must be served by the application of its service, and no application may
-serve another; the generator stops otherwise. Authentication and the errors that the doors answer are
-added from the row.
+Every row of `shared.routes` must be served by the application of its service, and no application
+may serve another; the generator stops otherwise. Authentication and the errors that the doors
+answer are added from the row.
 """
 
 from typing import Any
