@@ -145,8 +145,10 @@ def _types(values: Sequence[str] | None) -> tuple[str, ...] | None:
     if values is None:
         return None
     names = _listed("types", values)
-    if unknown := sorted(names - EVENT_NAMES.keys()):
-        raise InvalidError(f"types: {unknown[0]} unknown; there are {', '.join(EVENT_NAMES)}")
+    unknown = sorted(names - EVENT_NAMES.keys())
+    if unknown or not names:
+        what = f"{unknown[0]} unknown" if unknown else "none given"
+        raise InvalidError(f"types: {what}; there are {', '.join(EVENT_NAMES)}")
     return tuple(name for name in EVENT_NAMES if name in names)
 
 
