@@ -1,6 +1,7 @@
 """The story as `make demo` plays it: every promise between the two doors, the log and the trail."""
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,7 @@ def test_the_whole_story_goes_as_promised() -> None:
     with tempfile.TemporaryDirectory(prefix="portico-demo-") as folder:
         done = subprocess.run(
             [sys.executable, "-m", "tools.demo", "--folder", folder],
+            env={**os.environ, "SIMULATOR_HISTORY_CLICKS": "10000"},
             capture_output=True,
             text=True,
             timeout=400,

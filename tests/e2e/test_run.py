@@ -40,8 +40,8 @@ class Run:
 
     def _read(self) -> None:
         assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.lines.append(line.rstrip())
+        with self.process.stdout as lines:
+            self.lines.extend(line.rstrip() for line in lines)
 
     def until_printed(self, part: str) -> None:
         deadline = time.monotonic() + READY_SECONDS
@@ -153,7 +153,12 @@ def test_it_starts_shows_what_to_try_stops_and_goes_on() -> None:
             for name in StackSettings.model_fields
             if name.endswith("_port")
         }
-        environment = {**os.environ, **ports, "PORTICO_HOME": home}
+        environment = {
+            **os.environ,
+            **ports,
+            "PORTICO_HOME": home,
+            "SIMULATOR_HISTORY_CLICKS": "8000",
+        }
         with running(environment) as first:
             first.until_printed("Ctrl-C stops everything")
             with httpx.Client(timeout=30) as client:
@@ -175,5 +180,6 @@ def test_it_starts_shows_what_to_try_stops_and_goes_on() -> None:
         with running(environment) as second:
             second.until_printed("Ctrl-C stops everything")
             assert second.key == first.key
-            assert httpx.Client(timeout=30).send(second.curl("entity/table")).json()["table"]
+            with httpx.Client(timeout=30) as client:
+                assert client.send(second.curl("entity/table")).json()["table"]
             assert second.stop() < STOP_SECONDS
