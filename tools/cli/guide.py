@@ -60,7 +60,7 @@ def chapters(urls: Mapping[str, str], known: KnownKey, now: float, portico: str)
         ),
         Chapter("The same by command", _command_lines(known, portico)),
         Chapter("Documents", ["docs/openapi.yaml", "docs/asyncapi.yaml"]),
-        Chapter("Metrics", [f"{url}/metrics" for url in urls.values()]),
+        Chapter("Metrics", [f"{url}/metrics  ({name})" for name, url in urls.items()]),
     ]
 
 

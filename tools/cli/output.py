@@ -4,8 +4,13 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+WIDE = 220
+"""Columns of a table that goes to a file or a program, where nothing needs to be wrapped."""
 
 console = Console(highlight=False, soft_wrap=True)
 remarks = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -16,16 +21,14 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def print_table(
-    rows: Iterable[Mapping[str, Any]], columns: Sequence[tuple[str, str]], title: str = ""
-) -> None:
-    """Rows as a table of `columns` (field, heading)."""
-    table = Table(title=title or None, title_justify="left")
-    for _, heading in columns:
-        table.add_column(heading, overflow="fold")
+def print_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[tuple[str, str]]) -> None:
+    """Rows as a table of `columns` (field, heading); the first one is never broken."""
+    table = Table(box=SIMPLE)
+    for index, (_, heading) in enumerate(columns):
+        table.add_column(heading, overflow="fold", no_wrap=index == 0)
     for row in rows:
-        table.add_row(*(_cell(row.get(field)) for field, _ in columns))
-    console.print(table, markup=False)
+        table.add_row(*(Text(_cell(row.get(field))) for field, _ in columns))
+    Console(width=None if console.is_terminal else WIDE).print(table)
 
 
 def _cell(value: object) -> str:

@@ -44,7 +44,8 @@ async def _run(settings: StackSettings) -> None:
             console.print(Text(chapter.heading, style="bold"))
             for line in chapter.lines:
                 console.print(Text(f"  {line}"))
-        console.print(Text("\nCtrl-C stops everything; the next run goes on with the same data."))
+            console.print()
+        console.print(Text("Ctrl-C stops everything; the next run goes on with the same data."))
         raise await stack.failed()
 
 

@@ -33,7 +33,7 @@ def test_pasted_lines_are_whole_commands_with_valid_bodies() -> None:
     assert report["to"] == "2026-01-01"
     assert any("/v1/firehose/stream" in line for line in lines)
     assert any("revoke" in line for line in lines)
-    assert any(line.endswith("/metrics") for line in lines)
+    assert any("/metrics" in line for line in lines)
 
 
 def test_the_key_of_the_first_steps_is_its_owners_alone(tmp_path: Path) -> None:
