@@ -123,6 +123,10 @@ class Batcher:
     def take(self, now: float, records_max: int | None = None) -> list[Record[bytes, bytes]]:
         """Hand out the oldest batch, closed or not; the rest ages anew from `now`."""
         count_max = min(records_max or self._limits.records_max, self._limits.records_max)
+        if len(self._records) <= count_max and self._bytes <= self._limits.bytes_max:
+            whole = list(self._records)
+            self.clear()
+            return whole
         batch: list[Record[bytes, bytes]] = []
         held = 0
         while self._records and len(batch) < count_max:
