@@ -32,6 +32,8 @@ OPERATORS: Final[Mapping[str, str]] = {"greater_than": ">", "less_than": "<", "e
 SUPPORTED_COLUMNS: Final = ", ".join(COLUMNS)
 _DAY: Final = timedelta(days=1)
 _STAMP_MAX: Final = 2**32 - 1
+_ID_LENGTH: Final = 32
+_HEX: Final = frozenset("0123456789abcdef")
 
 Body = Mapping[str, Any]
 
@@ -194,9 +196,14 @@ def read_cursor(text: str) -> tuple[int, str]:
         number = int(stamp)
     except (ValueError, binascii.Error) as error:
         raise InvalidError("cursor: not one that this endpoint gave out") from error
-    if version != "1" or not 0 <= number <= _STAMP_MAX:
+    if version != "1" or not 0 <= number <= _STAMP_MAX or not is_hex_id(row_id):
         raise InvalidError("cursor: not one that this endpoint gave out")
     return number, row_id
+
+
+def is_hex_id(text: str) -> bool:
+    """Whether `text` looks like the id of a click or a conversion."""
+    return len(text) == _ID_LENGTH and _HEX.issuperset(text)
 
 
 # --- time -----------------------------------------------------------------------------------------

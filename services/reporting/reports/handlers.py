@@ -28,8 +28,6 @@ from shared.kafka import Record
 
 CLICK_DAYS_MAX: Final = 92
 """Raw clicks are shown for three months, and for good if they led to a conversion."""
-_ID_LENGTH: Final = 32
-_HEX: Final = frozenset("0123456789abcdef")
 
 Through = Callable[[Scope, Sequence[str]], float]
 """Log time up to which the partner's rows of these tables are stored."""
@@ -112,7 +110,7 @@ class Reports:
             UnavailableError: ClickHouse does not answer in time.
         """
         wanted = transaction_id.lower()
-        if len(wanted) != _ID_LENGTH or not _HEX.issuperset(wanted):
+        if not domain.is_hex_id(wanted):
             raise NotFoundError("Not Found")
         through = self.through(scope, (tables.CLICKS, tables.CONVERSIONS))
         since = max(0, int(self.clock.time()) - CLICK_DAYS_MAX * 86_400)
