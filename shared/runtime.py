@@ -204,8 +204,17 @@ def _server(service: Service, app: AsgiApp) -> _Server:
 async def _guarded(
     name: str, work: Callable[[], Coroutine[Any, Any, None]], lifecycle: Lifecycle
 ) -> None:
-    """Run `work`; that it ends while the process is not stopping is a failure."""
-    await work()
+    """Run `work`; that it ends while the process is not stopping is a failure.
+
+    So is a cancellation that nobody asked for: a library let out that of a task of its own, and the
+    group would take it for the end of this one.
+    """
+    try:
+        await work()
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
     if not lifecycle.stopping.is_set():
         raise RuntimeError(f"task {name} ended although the process is not stopping")
 

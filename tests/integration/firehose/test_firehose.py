@@ -392,6 +392,25 @@ def _offset(cursor: str) -> int:
     return place.offset
 
 
+@pytest.mark.logs_errors
+async def test_a_stream_cut_off_from_kafka_lives_on_for_a_while(kafka_broker):
+    """Heartbeats go on; once nobody can know who was revoked, the stream ends as `stale`."""
+    async with open_surroundings(kafka_broker.bootstrap) as surroundings:
+        limits = {"stale_seconds": 4.0, "heartbeat_seconds": 0.2}
+        async with open_firehose(surroundings, **limits) as partner:
+            async with partner.ask("types=clicks") as response:
+                first = await _begun(response)
+                await kafka_broker.stop()
+                async with asyncio.timeout(SECONDS):
+                    found = [message async for message in messages(response)]
+            assert sum(message.name == "heartbeat" for message in found) > 2
+            assert found[-1].data == {"reason": "stale", "cursor": first.id}
+            status, _, headers = await partner.refusal("types=clicks")
+            assert (status, headers["Retry-After"]) == (503, "5")
+            await kafka_broker.start()
+            await partner.until_status(200, f"types=clicks&cursor={first.id}")
+
+
 async def test_sessions_are_recorded_with_both_ends(surroundings: Surroundings, partner: Partner):
     """Who streamed, from where, how much, and why it ended; a drain leaves no session open."""
     plain = {"Accept_Encoding": "identity"}

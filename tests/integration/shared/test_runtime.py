@@ -143,6 +143,14 @@ async def test_a_task_that_just_ends_is_a_failure_too(start):
     assert "task work ended" in error
 
 
+async def test_a_task_that_lets_out_a_foreign_cancellation_is_a_failure_too(start):
+    """The client of Kafka does so at times; a task group alone would not notice."""
+    work = "async def work():\n    raise asyncio.CancelledError\nlifecycle.run_task('work', work)"
+    status, _, error = await start(work).ended()
+    assert status == 1
+    assert "task work ended" in error
+
+
 async def test_readiness_names_what_is_missing(start):
     """An operator reads the reason from the probe."""
     process = start("lifecycle.ready_when('replica', lambda: 'loading keys')")
