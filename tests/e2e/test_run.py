@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
 import msgspec
@@ -105,6 +106,72 @@ def portico(environment: dict[str, str], *words: str) -> str:
     return done.stdout
 
 
+def commands_do_what_they_say(
+    run: Run, environment: dict[str, str], home: Path, postgres_port: int
+) -> None:
+    """Every group of the operators' command, against the running platform."""
+    listed = portico(environment, "keys", "list", "--network", "201", "--json")
+    assert "first-steps" in listed
+    assert run.key not in listed
+    network = ("--network", "201")
+    issued = json.loads(
+        portico(environment, "keys", "issue", "1003", *network, "--integration", "a", "--json")
+    )
+    revealed = portico(environment, "keys", "reveal", issued["key_id"], *network)
+    assert revealed.strip() == issued["key"]
+    allowed = portico(environment, "keys", "allow", issued["key_id"], "192.0.2.1", *network)
+    assert "192.0.2.1" in allowed
+    assert "status: revoked" in portico(environment, "keys", "revoke", issued["key_id"], *network)
+    assert '"burst": 30' in portico(environment, "keys", "budget", *network, "--burst", "30")
+    assert "intact" in portico(environment, "audit", "verify", *network)
+    direct = portico(
+        environment,
+        *("audit", "verify-direct"),
+        *("--database-url", f"postgresql://postgres@127.0.0.1:{postgres_port}/postgres"),
+        *("--checkpoints", str(home / "checkpoints")),
+        *("--signing-key", str(home / "secrets" / "audit.pem")),
+    )
+    assert "network 201" in direct
+    assert "0 created" in portico(environment, "topics", "apply")
+    refused = subprocess.run(
+        [sys.executable, "-m", "tools.cli", "run"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert refused.returncode == 2
+    assert "running already" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def a_tail_goes_on_from_any_of_its_lines(environment: dict[str, str]) -> None:
+    """The id of a printed line is a cursor: what came after it comes again, nothing before."""
+    since = ("--since", "2020-01-01T00:00:00Z")
+    whole = first_lines(environment, 40, "--types", "clicks", *since)
+    assert len({line["id"] for line in whole}) == 40
+    rest = first_lines(environment, 20, "--types", "clicks", "--cursor", whole[19]["id"])
+    assert rest == whole[20:]
+
+
+def first_lines(environment: dict[str, str], count: int, *words: str) -> list[dict[str, Any]]:
+    tail = subprocess.Popen(
+        [sys.executable, "-m", "tools.cli", "firehose", "tail", *words],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    with tail:
+        assert tail.stdout is not None
+        lines = [json.loads(tail.stdout.readline()) for _ in range(count)]
+        tail.send_signal(signal.SIGINT)
+        tail.stdout.close()
+        assert tail.wait(30) in (0, 130)
+    return lines
+
+
 def fed_counts(run: Run, after: float) -> list[int]:
     """Clicks and conversions of the fed file, in a report that holds all that came before."""
     request = run.curl("entity/table")
@@ -172,9 +239,8 @@ def test_it_starts_shows_what_to_try_stops_and_goes_on() -> None:
                 ) as stream:
                     assert stream.status_code == 200
                     assert any(line.startswith("event:") for line in stream.iter_lines())
-            listed = portico(environment, "keys", "list", "--network", "201", "--json")
-            assert "first-steps" in listed
-            assert first.key not in listed
+            commands_do_what_they_say(first, environment, Path(home), chosen.postgres_port)
+            a_tail_goes_on_from_any_of_its_lines(environment)
             feed_twice_counts_once(first, environment, Path(home))
             assert first.stop() < STOP_SECONDS
         with running(environment) as second:

@@ -41,8 +41,13 @@ class CliSettings(BaseSettings):
     """A partner key; without one, that of `portico run`."""
 
     gateway_port: int = 8080
+    """Where the REST door is on this machine, if nothing else says."""
+
     firehose_port: int = 8083
+    """Where the door of streams is, likewise."""
+
     kafka_port: int = 19_092
+    """Where Kafka is, likewise."""
 
 
 def write_endpoints(home: Path, endpoints: dict[str, str]) -> None:

@@ -311,18 +311,17 @@ def _decoded(kind: str, value: bytes) -> Tracked:
 
 
 def _row(event: Tracked, *, is_copy: bool) -> tuple[Any, ...]:
-    """The event as a row of `sent`; what its kind has not is 0 or empty."""
-    common = (event.network_id, event.network_affiliate_id, event.relationship.offer)
-    network_id, partner_id, offer = common
-    owner = (is_copy, network_id, partner_id, offer.network_offer_id)
-    revenue = micros(event.revenue)
-    kind, own_id = kind_of(event), event.transaction_id
+    """The event as a row of `sent` behind its sequence; what its kind lacks is 0 or empty."""
+    offer = event.relationship.offer.network_offer_id
+    owner = (is_copy, event.network_id, event.network_affiliate_id, offer)
+    kind, revenue = kind_of(event), micros(event.revenue)
     if isinstance(event, Conversion):
-        told = (event.conversion_unix_timestamp, revenue, 0, 0, event.status)
-        flags = (event.is_event, event.is_view_through)
-        return (kind, event.conversion_id, event.version, *owner, *told, *flags)
-    seen = (event.is_unique, event.error_code) if isinstance(event, Click) else (0, 0)
-    return (kind, own_id, 1, *owner, event.unix_timestamp, revenue, *seen, "", 0, 0)
+        name = (kind, event.conversion_id, event.version)
+        state = (0, 0, event.status, event.is_event, event.is_view_through)
+        return (*name, *owner, event.conversion_unix_timestamp, revenue, *state)
+    judged = (event.is_unique, event.error_code) if isinstance(event, Click) else (0, 0)
+    name = (kind, event.transaction_id, 1)
+    return (*name, *owner, event.unix_timestamp, revenue, *judged, "", 0, 0)
 
 
 def _entry(row: Sequence[Any]) -> Entry:
