@@ -9,17 +9,12 @@ from typing import Any, BinaryIO, Final, Literal
 import msgspec
 
 from shared.errors import InvalidError, SetupError
-from shared.events import Click, Conversion, Impression, Tracked
+from shared.events import Tracked
+from tools.tracking import EVENTS, Kind
 
-Kind = Literal["clicks", "impressions", "conversions"]
 Format = Literal["ndjson", "csv"]
 
 LINE_BYTES_MAX: Final = 1024 * 1024
-EVENTS: Final[Mapping[Kind, type[Tracked]]] = {
-    "clicks": Click,
-    "impressions": Impression,
-    "conversions": Conversion,
-}
 _NAMED: Final[Mapping[str, Kind]] = {
     "click": "clicks",
     "impression": "impressions",

@@ -16,7 +16,8 @@ from shared.errors import SetupError
 from shared.events import encode, headers, partner_key
 from shared.kafka import Producer, open_consumer, open_producer, partitions_of, translated
 from shared.topics import TRACKING
-from tools.feed.lines import Bad, Format, Good, Kind, Line, read
+from tools.feed.lines import Bad, Format, Good, Line, read
+from tools.tracking import Kind
 
 SOURCE: Final = "portico/feed"
 BATCH_LINES_MAX: Final = 2_000

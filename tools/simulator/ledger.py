@@ -10,7 +10,7 @@ a power cut may cost its last moments, as it may cost Kafka's.
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from shared.errors import SetupError
-from shared.events import Click, Conversion, Impression, Tracked, decode, encode, partner_key
+from shared.events import Click, Conversion, Tracked, decode, encode, partner_key
 from tools.simulator.cast import micros
-from tools.simulator.traffic import Item, kind_of
+from tools.simulator.traffic import Item
+from tools.tracking import EVENTS, Kind, kind_of
 
 LAYOUT: Final = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
@@ -81,11 +82,6 @@ ORDER BY sequence LIMIT :rows_max
 """A partner's records in the order in which they were sent, repeats included."""
 
 BATCH_RECORDS_MAX: Final = 1_000
-EVENTS: Final[Mapping[str, type[Tracked]]] = {
-    "clicks": Click,
-    "impressions": Impression,
-    "conversions": Conversion,
-}
 
 ENTER_SENT: Final = """
 INSERT INTO sent (sequence, kind, id, version, is_copy, network_id, network_affiliate_id,
@@ -305,7 +301,7 @@ class Ledger:
         self._db.execute("COMMIT")
 
 
-def _decoded(kind: str, value: bytes) -> Tracked:
+def _decoded(kind: Kind, value: bytes) -> Tracked:
     event: Tracked = decode(EVENTS[kind], value)
     return event
 

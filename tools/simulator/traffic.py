@@ -10,7 +10,7 @@ import hashlib
 import heapq
 import random
 from bisect import bisect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Final, Generic, TypeVar
@@ -393,13 +393,3 @@ def history(traffic: Traffic, start: float, end: float, clicks: int) -> Iterator
 def history_stories(clicks: int) -> int:
     """How many visits have about `clicks` clicks among them."""
     return round(clicks / (1 - _IMPRESSIONS))
-
-
-def kind_of(event: Tracked) -> str:
-    """The name under which partners ask for events of this type."""
-    names: Sequence[tuple[type[Tracked], str]] = (
-        (Click, "clicks"),
-        (Impression, "impressions"),
-        (Conversion, "conversions"),
-    )
-    return next(name for cls, name in names if isinstance(event, cls))

@@ -11,8 +11,8 @@ import pytest
 from shared import topics
 from shared.events import Tracked, check_tracked, encode
 from shared.kafka import open_consumer, partition_for, partitions_of
-from tools.feed.lines import EVENTS, Kind
 from tools.simulator import cast, traffic
+from tools.tracking import EVENTS, Kind
 
 BORN_AT = 1_767_225_600
 

@@ -9,8 +9,9 @@ import pytest
 
 from shared.errors import SetupError
 from shared.events import Click, Conversion, Impression, Tracked, encode
-from tools.feed.lines import LINE_BYTES_MAX, Bad, Good, Kind, Line, read
+from tools.feed.lines import LINE_BYTES_MAX, Bad, Good, Line, read
 from tools.simulator import cast, traffic
+from tools.tracking import Kind
 
 BORN_AT = 1_767_225_600
 TRAFFIC = traffic.Traffic(cast.make(1, BORN_AT), 1, BORN_AT)
