@@ -72,8 +72,10 @@ INSERT_SETTINGS: Final = {
 _PASSING: Final = frozenset(
     {74, 75, 76, 159, 202, 209, 210, 241, 242, 243, 252, 285, 394, 425, 439, 999}
 )
-"""Error codes of a server that may recover: files, disk, time-outs, memory, parts, network, Keeper."""
-_REFUSED: Final = frozenset({6, 25, 26, 27, 38, 41, 53, 69, 70, 72, 117, 130, 131, 321, 407, 441})
+"""Error codes that may pass: files, disk, time-outs, memory, parts, network, Keeper."""
+_REFUSED: Final = frozenset(
+    {6, 25, 26, 27, 38, 41, 53, 69, 70, 72, 117, 130, 131, 321, 407, 441, 469}
+)
 """Error codes about the inserted data: it cannot be parsed, or is out of range."""
 
 

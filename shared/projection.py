@@ -15,10 +15,9 @@ by id and version (ClickHouse); clocks of broker and service that differ (`throu
 """
 
 import asyncio
-import io
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Final, Generic, TypeVar
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, Generic, TypeVar
 
 from shared.batches import Item, Limits, Start
 from shared.clock import Clock, SystemClock
@@ -512,7 +511,16 @@ class _Member(ConsumerRebalanceListener, Generic[E]):
 
 
 def _stacks() -> str:
-    text = io.StringIO()
-    for task in asyncio.all_tasks():
-        task.print_stack(file=text)
-    return text.getvalue()
+    """Where each task waits, from its outermost coroutine inwards."""
+    return "\n".join(
+        f"{task.get_name()}: {' > '.join(_places(task.get_coro()))}" for task in asyncio.all_tasks()
+    )
+
+
+def _places(awaited: Any) -> Iterator[str]:
+    while awaited is not None:
+        frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "gi_frame", None)
+        if frame is not None:
+            code = frame.f_code
+            yield f"{code.co_name} ({code.co_filename}:{frame.f_lineno})"
+        awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "gi_yieldfrom", None)

@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 from prometheus_client import CollectorRegistry
 
+from deploy.local.kafka import Kafka
 from shared.errors import InvalidError, SetupError, UnavailableError
 from shared.kafka import open_producer
 from shared.postgres import Connection, Pool, open_pool
-from shared.projection import Limits, PostgresSink, TooManyRefusedError
+from shared.projection import Limits, PostgresSink, StalledError, TooManyRefusedError
 from tests import projection_parts as parts
 from tests.tracking import click, key
 from tests.waiting import until
@@ -334,6 +335,52 @@ async def test_through_is_never_ahead_and_catches_up(
         held.set()
         await until(lambda: projection.through(topic.name, 0) > appended / 1000)
         assert await parts.applied(pool) == 3
+
+
+@pytest.mark.logs_errors
+async def test_a_batch_that_makes_no_progress_ends_the_process_with_its_stacks(
+    kafka_bootstrap: str, pool: Pool, unique: Unique, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A hung store is not waited for without end, and the log shows where it hung."""
+    topic = parts.tracked_topic(unique("clicks"))
+    await parts.create(kafka_bootstrap, topic)
+    await parts.send_clicks(kafka_bootstrap, topic.name, range(4))
+
+    async def hang(_connection: Connection, _items: parts.Sequence[parts.Item]) -> None:
+        await asyncio.Event().wait()
+
+    projection = parts.projection(
+        kafka_bootstrap,
+        unique("group"),
+        [topic],
+        PostgresSink(pool, "test", hang),
+        Limits(age_seconds_max=0.01, stall_seconds_max=2),
+    )
+    with pytest.raises(ExceptionGroup) as caught:
+        await projection.run()
+    assert caught.group_contains(StalledError, match="no progress in")
+    (stalled,) = [record for record in caplog.records if record.message == "stalled"]
+    assert "> hang (" in stalled.stacks
+
+
+@pytest.mark.logs_errors
+async def test_a_broker_that_restarts_costs_no_record(
+    kafka_broker: Kafka, pool: Pool, unique: Unique
+) -> None:
+    """The projection waits for its Kafka, and goes on where it was; the process lives."""
+    topic = parts.tracked_topic(unique("clicks"))
+    await parts.create(kafka_broker.bootstrap, topic)
+    await parts.send_clicks(kafka_broker.bootstrap, topic.name, range(100))
+    projection = parts.projection(
+        kafka_broker.bootstrap, unique("group"), [topic], parts.postgres_sink(pool)
+    )
+    async with parts.running(projection):
+        await until_applied(pool, 100)
+        await kafka_broker.stop()
+        await kafka_broker.start()
+        await parts.send_clicks(kafka_broker.bootstrap, topic.name, range(100, 200))
+        await until_applied(pool, 200)
+    assert set((await parts.effects(pool)).values()) == {1}
 
 
 @pytest.mark.logs_errors

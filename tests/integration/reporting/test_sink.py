@@ -1,0 +1,85 @@
+"""Protects the way of facts into ClickHouse: replayed after a power cut, and one bad row alone."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import pytest
+
+from services.reporting.reports import tables
+from shared.clickhouse import ClickHouse
+from shared.kafka import open_admin
+from shared.projection import ClickHouseSink, Projection
+from tests import projection_parts as parts
+from tests.tracking import number_of
+
+Unique = Callable[[str], str]
+
+
+async def count_of(clickhouse: ClickHouse) -> int:
+    [(count,)] = await clickhouse.query("SELECT count() FROM clicks FINAL")
+    return int(count)
+
+
+async def until_stored(clickhouse: ClickHouse, wanted: int) -> None:
+    deadline = time.monotonic() + 60
+    while (found := await count_of(clickhouse)) < wanted:
+        assert time.monotonic() < deadline, f"{found} of {wanted} stored"
+        await asyncio.sleep(0.05)
+
+
+async def committed(bootstrap: str, group: str) -> dict[int, int]:
+    async with open_admin(bootstrap) as admin:
+        found = await admin.list_consumer_group_offsets(group)
+    return {tp.partition: entry.offset for tp, entry in found.items()}
+
+
+@pytest.fixture
+async def facts(clickhouse: ClickHouse) -> ClickHouse:
+    """A database with the fact tables."""
+    for statement in tables.statements():
+        await clickhouse.command(statement)
+    return clickhouse
+
+
+async def test_what_a_power_cut_took_is_replayed(
+    kafka_bootstrap: str, facts: ClickHouse, unique: Unique
+) -> None:
+    """Offsets were committed, the disk had not kept the rows; and offsets never move back."""
+    topic = parts.tracked_topic(unique("clicks"))
+    await parts.create(kafka_bootstrap, topic)
+    await parts.send_clicks(kafka_bootstrap, topic.name, range(200))
+    group = unique("group")
+
+    def projection() -> Projection[parts.events.Click]:
+        sink = ClickHouseSink(facts, {topic.name: tables.CLICKS})
+        return parts.projection(kafka_bootstrap, group, [topic], sink)
+
+    async with parts.running(projection()):
+        await until_stored(facts, 200)
+    before = await committed(kafka_bootstrap, group)
+    assert sum(before.values()) == 200
+    await facts.command("TRUNCATE TABLE clicks")
+    async with parts.running(projection()):
+        await until_stored(facts, 200)
+        assert await committed(kafka_bootstrap, group) == before
+    assert await committed(kafka_bootstrap, group) == before
+
+
+async def test_a_row_that_the_store_refuses_is_put_aside_alone(
+    kafka_bootstrap: str, facts: ClickHouse, unique: Unique
+) -> None:
+    """Batches of other partitions in the same insert, and its own batch, are stored."""
+    await facts.command(
+        "ALTER TABLE clicks ADD CONSTRAINT fine"
+        f" CHECK transaction_id NOT IN ('{33:032x}', '{34:032x}')"
+    )
+    topic = parts.tracked_topic(unique("clicks"))
+    await parts.create(kafka_bootstrap, topic)
+    await parts.send_clicks(kafka_bootstrap, topic.name, range(100))
+    sink = ClickHouseSink(facts, {topic.name: tables.CLICKS})
+    async with parts.running(parts.projection(kafka_bootstrap, unique("group"), [topic], sink)):
+        await until_stored(facts, 98)
+    letters = await parts.read_all(kafka_bootstrap, f"{topic.name}.dead")
+    assert sorted(number_of(letter.value) for letter in letters) == [33, 34]
+    assert await count_of(facts) == 98
