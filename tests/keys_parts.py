@@ -189,12 +189,25 @@ class Platform:
             if value["network_id"] == network_id
         ]
 
-    async def states(self, topic: topics.Topic) -> dict[str, dict[str, Any] | None]:
-        """The last value of each record key of `topic`; None for a tombstone."""
+    async def states(self, topic: topics.Topic) -> dict[str, Any]:
+        """The last value of each record key of `topic`; None for a tombstone, bytes if no JSON."""
         return {
-            (record.key or b"").decode(): None if record.value is None else json.loads(record.value)
+            (record.key or b"").decode(): _json(record.value)
             for record in await read_all(self.bootstrap, topic.name)
         }
+
+    async def metric(self, name: str) -> float:
+        """The value of one series; 0 while there is none."""
+        async with httpx.AsyncClient(base_url=self.url, verify=False) as client:
+            lines = (await client.get("/metrics")).text.splitlines()
+        return sum(float(line.split()[-1]) for line in lines if line.startswith(f"{name} "))
+
+
+def _json(value: bytes | None) -> Any:
+    try:
+        return None if value is None else json.loads(value)
+    except ValueError:
+        return value
 
 
 def _kind(record: Record[bytes, bytes]) -> Any:
@@ -234,15 +247,21 @@ class KeysProcess:
 
     def wait_ready(self) -> None:
         """Wait until `/readyz` is 200."""
-        deadline = time.monotonic() + DEADLINE_SECONDS
-        while not self._is_ready():
-            assert self._child.poll() is None, f"ended:\n{self._platform.log.read_text()}"
-            assert time.monotonic() < deadline, f"not ready:\n{self._platform.log.read_text()}"
-            time.sleep(0.05)
+        assert self.wait_until_served("/readyz"), f"ended:\n{self._platform.log.read_text()}"
 
-    def _is_ready(self) -> bool:
+    def wait_until_served(self, path: str = "/healthz") -> bool:
+        """Wait until `path` is 200; False if the process has ended before."""
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while not self._serves(path):
+            if self._child.poll() is not None:
+                return False
+            assert time.monotonic() < deadline, f"not served:\n{self._platform.log.read_text()}"
+            time.sleep(0.05)
+        return True
+
+    def _serves(self, path: str) -> bool:
         try:
-            return httpx.get(f"{self._platform.url}/readyz").status_code == 200
+            return httpx.get(self._platform.url + path).status_code == 200
         except httpx.TransportError:
             return False
 
@@ -263,10 +282,21 @@ class KeysProcess:
 
 @contextmanager
 def running(platform: Platform, **variables: str) -> Iterator[KeysProcess]:
-    """The key service, ready, until the block ends; it must not have logged an error."""
+    """The key service, ready, until the block ends."""
     process = KeysProcess(platform, variables)
     try:
         process.wait_ready()
+        yield process
+    finally:
+        process.close()
+
+
+@contextmanager
+def serving(platform: Platform) -> Iterator[KeysProcess]:
+    """The key service after a killed one: it answers, also while Kafka still waits for the dead."""
+    process = KeysProcess(platform, {})
+    try:
+        assert process.wait_until_served(), platform.log.read_text()
         yield process
     finally:
         process.close()
