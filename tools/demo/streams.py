@@ -130,9 +130,10 @@ def _judged(stage: Stage, reader: _Reader, sent: list[dict[str, Any]]) -> str:
     for kind, expected in wanted.items():
         lost += (Counter(expected) - Counter(reader.seen[kind])).total()
         repeated += (Counter(reader.seen[kind]) - Counter(expected)).total()
-    figures.firehose_events, figures.firehose_lost = reader.count, lost
-    figures.firehose_repeated = max(repeated, len(reader.cursors) - len(set(reader.cursors)))
-    check(not lost and not figures.firehose_repeated, f"{lost} lost, {repeated} repeated")
+    repeated = max(repeated, len(reader.cursors) - len(set(reader.cursors)))
+    figures.firehose_events = reader.count
+    figures.firehose_lost, figures.firehose_repeated = lost, repeated
+    check(not lost and not repeated, f"{lost} lost, {repeated} repeated")
     check(reader.seen == wanted, "the order within a type differs from the ledger's")
     return f"{reader.count} events over {CUTS} cuts: none lost, none repeated, order kept"
 
