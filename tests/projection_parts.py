@@ -65,11 +65,13 @@ async def create(bootstrap: str, *topics: Topic) -> None:
         if topic.dead_letters
     ]
     await apply(bootstrap, table=[*topics, *letters])
-    await _coordinator_ready(bootstrap)
+    await settled(bootstrap, *topics, *letters)
 
 
-async def _coordinator_ready(bootstrap: str) -> None:
-    """A fresh broker has no place for offsets yet, which aiokafka logs as an error."""
+async def settled(bootstrap: str, *topics: Topic) -> None:
+    """Wait until the broker serves new topics and groups, which aiokafka would log as errors."""
+    async with open_consumer(bootstrap, client_id="settled") as consumer:
+        await consumer.end_offsets(await partitions_of(consumer, [each.name for each in topics]))
     async with open_admin(bootstrap) as admin:
         while True:
             try:

@@ -126,7 +126,7 @@ async def test_from_the_log_to_a_partners_answer(
 ) -> None:
     """Facts sent to the topics are in reports, searches and look-ups, for their partner alone."""
     await topics.apply(kafka_bootstrap)
-    await projection_parts.create(kafka_bootstrap)
+    await projection_parts.settled(kafka_bootstrap, *topics.TOPICS)
     async with running(settings) as client:
         sent = time.time()
         await produce(kafka_bootstrap, facts())
