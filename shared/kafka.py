@@ -235,12 +235,12 @@ async def _stop(consumer: Consumer) -> None:
 async def open_admin(bootstrap: str) -> AsyncIterator[Admin]:
     """A started admin client."""
     admin = Admin(bootstrap_servers=bootstrap, request_timeout_ms=REQUEST_TIMEOUT_MS)
-    with translated(f"connecting to Kafka at {bootstrap}"):
-        await admin.start()
     try:
+        with translated(f"connecting to Kafka at {bootstrap}"):
+            await admin.start()
         yield admin
     finally:
-        await admin.close()
+        await admin._client.close()  # noqa: SLF001 - `close` does nothing after half a start
 
 
 async def partitions_of(consumer: Consumer, topics: Iterable[str]) -> list[TopicPartition]:
