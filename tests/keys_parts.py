@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import asyncpg
 import httpx
+from aiokafka import AIOKafkaConsumer
 
 from deploy.local import secrets
 from deploy.local.ports import free_ports
@@ -23,10 +25,9 @@ from shared import events, topics
 from shared.clock import SystemClock
 from shared.events import PartnerProfile, partner_key
 from shared.identity import HEADER, Identity, IdentitySigner
-from shared.kafka import Record, open_producer
+from shared.kafka import Record, open_consumer, open_producer, partitions_of
 from shared.tokens import SECURITY_FULL, Caller, issue_token
 from tests.backends import ROOT
-from tests.projection_parts import read_all
 
 DEADLINE_SECONDS = 60.0
 CLIENT_IP = "192.0.2.99"
@@ -181,7 +182,7 @@ class Platform:
 
     async def told(self, network_id: int) -> list[Any]:
         """The events of one network, partition by partition, as an independent reader finds them."""
-        records = await read_all(self.bootstrap, topics.KEYS_EVENTS.name)
+        records = await read_settled(self.bootstrap, topics.KEYS_EVENTS.name)
         found = [(record, json.loads(record.value or b"{}")) for record in records]
         return [
             events.decode(_kind(record), record.value)
@@ -193,8 +194,18 @@ class Platform:
         """The last value of each record key of `topic`; None for a tombstone, bytes if no JSON."""
         return {
             (record.key or b"").decode(): _json(record.value)
-            for record in await read_all(self.bootstrap, topic.name)
+            for record in await read_settled(self.bootstrap, topic.name)
         }
+
+    async def execute(self, statement: str, *values: object) -> list[asyncpg.Record]:
+        """The rows that `statement` returns in the service's schema."""
+        connection = await asyncpg.connect(
+            self.database_url, server_settings={"search_path": self.schema}
+        )
+        try:
+            return await connection.fetch(statement, *values)
+        finally:
+            await connection.close()
 
     async def metric(self, name: str) -> float:
         """The value of one series; 0 while there is none."""
@@ -224,11 +235,41 @@ def partner(network_id: int, partner_id: int = 7, **more: Any) -> PartnerProfile
     )
 
 
+async def read_settled(bootstrap: str, topic: str) -> list[Record[bytes, bytes]]:
+    """Every committed record of `topic`, also of a transaction whose end is still being written.
+
+    Kafka confirms a transaction when it is decided, and shows it to readers a moment later.
+    """
+    raw = AIOKafkaConsumer(bootstrap_servers=bootstrap, isolation_level="read_uncommitted")
+    await raw.start()
+    async with open_consumer(bootstrap, client_id="recount") as consumer:
+        partitions = await partitions_of(consumer, [topic])
+        ends = await raw.end_offsets(partitions)
+        await raw.stop()
+        consumer.assign(partitions)
+        await consumer.seek_to_beginning(*partitions)
+        records: list[Record[bytes, bytes]] = []
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while [one for one in partitions if await consumer.position(one) < ends[one]]:
+                for found in (await consumer.getmany(timeout_ms=100)).values():
+                    records.extend(found)
+        return records
+
+
+async def until_published(platform: Platform) -> None:
+    """Wait until nothing waits in the outbox."""
+
+    async def nothing_waits() -> bool:
+        return not await platform.execute("SELECT FROM outbox WHERE published_at IS NULL LIMIT 1")
+
+    await until(nothing_waits)
+
+
 async def until(condition: Any, seconds: float = DEADLINE_SECONDS) -> None:
     """Wait until the coroutine function `condition` answers true."""
     async with asyncio.timeout(seconds):
         while not await condition():
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.1)  # a look is often a reading of a whole topic
 
 
 class KeysProcess:

@@ -8,14 +8,23 @@ import asyncio
 import signal
 from collections import Counter
 
-import asyncpg
 import httpx
 import pytest
 
 from shared import events, topics
 from shared.events import partner_key
-from tests.keys_parts import KeysProcess, Platform, network, partner, running, serving, staff, until
-from tests.projection_parts import create, read_all
+from tests.keys_parts import (
+    KeysProcess,
+    Platform,
+    network,
+    partner,
+    read_settled,
+    running,
+    serving,
+    staff,
+    until_published,
+)
+from tests.projection_parts import create
 from tests.soak import count
 
 pytestmark = pytest.mark.slow
@@ -51,14 +60,8 @@ async def broken_call(platform: Platform, ours: int, number: int, key_id: str | 
 
 async def table(platform: Platform) -> dict[str, dict]:
     """The keys of the database, by id."""
-    connection = await asyncpg.connect(
-        platform.database_url, server_settings={"search_path": platform.schema}
-    )
-    try:
-        rows = await connection.fetch("SELECT key_id, integration, status, version FROM keys")
-        return {row["key_id"]: dict(row) for row in rows}
-    finally:
-        await connection.close()
+    rows = await platform.execute("SELECT key_id, integration, status, version FROM keys")
+    return {row["key_id"]: dict(row) for row in rows}
 
 
 async def test_a_service_killed_at_its_worst_moments_tells_exactly_what_it_committed(platform):
@@ -77,7 +80,7 @@ async def test_a_service_killed_at_its_worst_moments_tells_exactly_what_it_commi
             await broken_call(platform, ours, kill, victim)
         assert await asyncio.to_thread(process.wait_exit) == -signal.SIGKILL
     with serving(platform):
-        await _all_published(platform)
+        await until_published(platform)
         rows = await table(platform)
         states = await platform.states(topics.KEYS_STATE)
     _compare(rows, {key_id: states.get(key_id) for key_id in rows})
@@ -93,26 +96,6 @@ async def test_a_service_killed_at_its_worst_moments_tells_exactly_what_it_commi
     assert len(rows) < 2 * KILLS  # before the commit, a kill leaves nothing
 
 
-async def _all_published(platform: Platform) -> None:
-    async def published() -> bool:
-        return await platform.metric("keys_outbox_unpublished_rows") == 0
-
-    async def nothing_waits() -> bool:
-        connection = await asyncpg.connect(
-            platform.database_url, server_settings={"search_path": platform.schema}
-        )
-        try:
-            rows = await connection.fetchval(
-                "SELECT count(*) FROM outbox WHERE published_at IS NULL"
-            )
-        finally:
-            await connection.close()
-        return rows == 0
-
-    await until(nothing_waits)
-    await until(published)
-
-
 def _compare(rows: dict[str, dict], states: dict[str, dict | None]) -> None:
     for key_id, row in rows.items():
         state = states[key_id]
@@ -123,7 +106,7 @@ def _compare(rows: dict[str, dict], states: dict[str, dict | None]) -> None:
 async def _told_once(platform: Platform, ours: int) -> Counter[tuple[str, str]]:
     """The events of the network, repeats of one `ce_id` left out."""
     found = {}
-    for record in await read_all(platform.bootstrap, topics.KEYS_EVENTS.name):
+    for record in await read_settled(platform.bootstrap, topics.KEYS_EVENTS.name):
         if record.key == partner_key(ours, 7).encode():
             envelope = events.envelope(record.headers)
             kind = {events.type_name(one): one for one in topics.KEYS_EVENTS.schemas}[envelope.type]
@@ -146,7 +129,7 @@ async def test_a_killed_service_has_a_successor_that_revokes_for_good(platform):
     with serving(platform):
         again = await platform.call("POST", f"/v1/networks/apikeys/{key_id}/revoke", staff(ours))
         assert again.status_code in (200, 202)
-        await _all_published(platform)
+        await until_published(platform)
         assert (await platform.states(topics.KEYS_STATE))[key_id]["status"] == "revoked"
 
 
@@ -163,5 +146,5 @@ async def test_a_service_killed_before_the_commit_has_done_nothing(platform):
     assert await table(platform) == {}
     with serving(platform):
         await platform.issue(staff(ours), 7)
-        await _all_published(platform)
+        await until_published(platform)
     assert [type(event).__name__ for event in await platform.told(ours)] == ["KeyIssued"]
