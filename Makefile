@@ -19,7 +19,7 @@ reset: $(READY) ## Forget the data of `make run`
 	@$(PY) -m deploy.local.home
 
 test: $(READY) ## Run every test but benchmarks
-	@$(PY) -m pytest tests
+	@$(PY) -m pytest tests -n 3 --dist loadfile
 
 soak: $(READY) ## Run the same tests with full counts
 	@PORTICO_SOAK=1 $(PY) -m pytest tests --timeout=3600
