@@ -6,7 +6,7 @@ that are idempotent by id and version, the group's offset committed after them.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Final, Generic, Protocol, TypeVar
 
@@ -109,7 +109,8 @@ class PostgresSink(Generic[E]):
 
     The offset moves by compare-and-set from what this process stored last: a member that lost the
     partition without knowing it rolls back. The first batch after an assignment is announced before
-    it is tried, so that a record that kills the process is found (`Start.attempts`).
+    it is tried, so that a record that kills the process is found (`Start.attempts`); announced
+    batches are tried one at a time, so that none is blamed for the death that another brought.
 
     Attributes:
         pool: connections of the service's schema.
@@ -122,6 +123,8 @@ class PostgresSink(Generic[E]):
     projection: str
     apply: Callable[[Connection, Sequence[Item[E]]], Awaitable[None]]
     _owned: dict[TopicPartition, _Owned] = field(default_factory=dict)
+    _announced: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while an announced batch is tried."""
 
     async def starts(self, partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, Start]:
         """The stored offset of each partition, 0 at first: the stored offset alone decides."""
@@ -148,9 +151,13 @@ class PostgresSink(Generic[E]):
     ) -> None:
         """Apply `items` and advance the offset, both or neither."""
         owned = self._owned[partition]
+        is_announced = items and (owned.is_fresh or owned.expected < owned.suspect_until)
         with translated(f"projecting {partition.topic}"), _data_refused():
-            async with self.pool.acquire() as connection:
-                if items and (owned.is_fresh or owned.expected < owned.suspect_until):
+            async with (
+                self._announced if is_announced else nullcontext(),
+                self.pool.acquire() as connection,
+            ):
+                if is_announced:
                     await self._move(connection, _MARK, partition, owned.expected, next_offset)
                 async with connection.transaction():
                     await self._move(connection, _ADVANCE, partition, owned.expected, next_offset)

@@ -26,7 +26,7 @@ async def main(bootstrap: str, group: str, topic: str, where: str, number: str) 
 
     async with open_pool(url, schema=schema, application="child") as pool:
         sink = PostgresSink(pool, "test", apply)
-        await projection(bootstrap, group, [tracked_topic(topic, partitions=1)], sink).run()
+        await projection(bootstrap, group, [tracked_topic(topic)], sink).run()
 
 
 if __name__ == "__main__":
