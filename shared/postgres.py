@@ -30,6 +30,7 @@ _PASSING: Final = (
     asyncpg.DeadlockDetectedError,
     asyncpg.SerializationError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # a connection that the server closes while it is handed out
     ConnectionError,
     TimeoutError,
 )
