@@ -13,6 +13,7 @@ import pytest
 
 from shared import events, topics
 from shared.events import partner_key
+from tests import backends
 from tests.keys_parts import (
     KeysProcess,
     Platform,
@@ -22,6 +23,7 @@ from tests.keys_parts import (
     running,
     serving,
     staff,
+    until,
     until_published,
 )
 from tests.projection_parts import create
@@ -148,3 +150,34 @@ async def test_a_service_killed_before_the_commit_has_done_nothing(platform):
         await platform.issue(staff(ours), 7)
         await until_published(platform)
     assert [type(event).__name__ for event in await platform.told(ours)] == ["KeyIssued"]
+
+
+async def test_while_postgres_is_away_nothing_changes_and_calls_say_so(
+    kafka_bootstrap, schema, tmp_path
+):
+    """503 with `Retry-After`; the same process goes on once Postgres is back, again and again."""
+    await create(kafka_bootstrap, *topics.SOURCES)
+    server = backends.embedded_postgres(tmp_path / "postgres")
+    await server.start()
+    platform = Platform(kafka_bootstrap, server.url, schema, tmp_path)
+    ours = network()
+    try:
+        with running(platform):
+            await platform.tell(partner(ours))
+            for number in range(count(3, 20)):
+                key_id = (await platform.issue(staff(ours), 7, f"app-{number}"))["key_id"]
+                path = f"/v1/networks/apikeys/{key_id}/revoke"
+                await server.stop()
+                away = await platform.call("POST", path, staff(ours))
+                assert (away.status_code, away.headers["retry-after"]) == (503, "1")
+                await server.start()
+
+                async def revoked(path: str = path) -> bool:
+                    return (await platform.call("POST", path, staff(ours))).status_code == 200
+
+                await until(revoked)
+            await until_published(platform)
+        told = [type(event).__name__ for event in await platform.told(ours)]
+        assert told == ["KeyIssued", "KeyRevoked"] * count(3, 20)
+    finally:
+        await server.stop()
