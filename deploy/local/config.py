@@ -1,66 +1,76 @@
 """The settings of the local platform: ports, folders, and what exists already."""
 
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
-from pydantic import Field, SecretStr
+from pydantic import SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from deploy.local.jars import DEFAULT_LIBS
 from deploy.local.ports import HOST, free_ports
+from shared.config import shared_field
+
+
+def _port(name: str, default: int) -> Any:
+    return shared_field(name, default, gt=0, le=65_535)
 
 
 class StackSettings(BaseSettings):
-    """What `make run` reads from its environment; each variable is the field's name in capitals."""
+    """What `make run` reads from its environment.
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+    The prefix matters: a field `home` without one would be the variable HOME.
+    """
 
-    home: Path = Field(Path(".portico"), validation_alias="PORTICO_HOME")
+    model_config = SettingsConfigDict(
+        env_prefix="PORTICO_", frozen=True, extra="ignore", populate_by_name=True
+    )
+
+    home: Path = Path(".portico")
     """Folder for data, logs and secrets; one run at a time."""
 
     kafka_libs: Path = DEFAULT_LIBS
     """Folder of Kafka's jars; may be shared by many runs."""
 
-    kafka_bootstrap: str | None = None
+    kafka_bootstrap: str | None = shared_field("KAFKA_BOOTSTRAP", None)
     """`host:port` of a Kafka of your own; none is started then."""
 
-    database_url: SecretStr | None = None
+    database_url: SecretStr | None = shared_field("DATABASE_URL", None)
     """`postgresql://…` of a Postgres of your own; none is started then."""
 
-    clickhouse_url: SecretStr | None = None
+    clickhouse_url: SecretStr | None = shared_field("CLICKHOUSE_URL", None)
     """A ClickHouse of your own, instead of the one embedded in reporting."""
 
-    durable: bool = Field(default=True, validation_alias="POSTGRES_DURABLE")
+    durable: bool = shared_field("POSTGRES_DURABLE", default=True)
     """Whether the embedded Postgres survives the death of the machine; off is faster."""
 
-    gateway_port: int = Field(8080, gt=0, le=65_535)
+    gateway_port: int = _port("GATEWAY_PORT", 8080)
     """Door of the REST API."""
 
-    keys_port: int = Field(8081, gt=0, le=65_535)
+    keys_port: int = _port("KEYS_PORT", 8081)
     """Key service."""
 
-    reporting_port: int = Field(8082, gt=0, le=65_535)
+    reporting_port: int = _port("REPORTING_PORT", 8082)
     """Reporting service."""
 
-    firehose_port: int = Field(8083, gt=0, le=65_535)
+    firehose_port: int = _port("FIREHOSE_PORT", 8083)
     """Door of the event streams."""
 
-    audit_port: int = Field(8084, gt=0, le=65_535)
+    audit_port: int = _port("AUDIT_PORT", 8084)
     """Audit service."""
 
-    anomalies_port: int = Field(8094, gt=0, le=65_535)
+    anomalies_port: int = _port("ANOMALIES_PORT", 8094)
     """Health and metrics of the anomaly worker."""
 
-    simulator_port: int = Field(8095, gt=0, le=65_535)
+    simulator_port: int = _port("SIMULATOR_PORT", 8095)
     """Health, metrics and ledger of the simulator."""
 
-    kafka_port: int = Field(19_092, gt=0, le=65_535)
+    kafka_port: int = _port("KAFKA_PORT", 19_092)
     """Embedded Kafka."""
 
-    kafka_controller_port: int = Field(19_093, gt=0, le=65_535)
+    kafka_controller_port: int = _port("KAFKA_CONTROLLER_PORT", 19_093)
     """Embedded Kafka's own use."""
 
-    postgres_port: int = Field(15_432, gt=0, le=65_535)
+    postgres_port: int = _port("POSTGRES_PORT", 15_432)
     """Embedded Postgres."""
 
     @property

@@ -16,6 +16,19 @@ from shared.config import load
 from shared.errors import SetupError
 
 LOCK = "portico.lock"
+CONTENTS = (
+    "checkpoints",
+    "clickhouse",
+    "endpoints.json",
+    "faust",
+    "kafka",
+    "logs",
+    "partner-key.json",
+    "postgres",
+    "secrets",
+    "simulator",
+)
+"""What a run keeps in its folder; nothing else there is ever deleted."""
 
 
 @contextmanager
@@ -54,9 +67,9 @@ def forget(home: Path, keep: Path) -> None:
     if not (home / LOCK).exists():  # nothing ran here: what is in it is not ours to delete
         return
     with locked(home):
-        for entry in sorted(home.iterdir()):
-            if entry.name != LOCK:
-                _delete(entry.absolute(), keep.absolute())
+        for name in CONTENTS:
+            if (home / name).exists():
+                _delete((home / name).absolute(), keep.absolute())
 
 
 def _delete(entry: Path, keep: Path) -> None:

@@ -7,10 +7,10 @@ its ports are.
 import json
 from pathlib import Path
 
-from pydantic import Field, SecretStr
+from pydantic import SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from shared.config import load
+from shared.config import load, shared_field
 from shared.errors import SetupError
 
 ENDPOINTS_FILE = "endpoints.json"
@@ -18,35 +18,40 @@ DEFAULT_HOME = Path(".portico")
 
 
 class CliSettings(BaseSettings):
-    """What `portico` reads from its environment."""
+    """What `portico` reads from its environment.
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+    The prefix matters: a field `home` without one would be the variable HOME.
+    """
 
-    home: Path = Field(DEFAULT_HOME, validation_alias="PORTICO_HOME")
+    model_config = SettingsConfigDict(
+        env_prefix="PORTICO_", frozen=True, extra="ignore", populate_by_name=True
+    )
+
+    home: Path = DEFAULT_HOME
     """Folder of the local platform."""
 
-    gateway: str = Field("", validation_alias="PORTICO_GATEWAY")
+    gateway: str = ""
     """Base URL of the REST door."""
 
-    firehose: str = Field("", validation_alias="PORTICO_FIREHOSE")
+    firehose: str = ""
     """Base URL of the door of streams."""
 
-    kafka_bootstrap: str = Field("", validation_alias="KAFKA_BOOTSTRAP")
+    kafka_bootstrap: str = shared_field("KAFKA_BOOTSTRAP", "")
     """`host:port` of Kafka."""
 
-    token: SecretStr = Field(SecretStr(""), validation_alias="PORTICO_TOKEN")
+    token: SecretStr = SecretStr("")
     """A staff token; without one, the local issuer makes one."""
 
-    key: SecretStr = Field(SecretStr(""), validation_alias="PORTICO_KEY")
+    key: SecretStr = SecretStr("")
     """A partner key; without one, that of `portico run`."""
 
-    gateway_port: int = 8080
+    gateway_port: int = shared_field("GATEWAY_PORT", 8080)
     """Where the REST door is on this machine, if nothing else says."""
 
-    firehose_port: int = 8083
+    firehose_port: int = shared_field("FIREHOSE_PORT", 8083)
     """Where the door of streams is, likewise."""
 
-    kafka_port: int = 19_092
+    kafka_port: int = shared_field("KAFKA_PORT", 19_092)
     """Where Kafka is, likewise."""
 
 

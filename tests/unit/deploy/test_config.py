@@ -1,7 +1,19 @@
 """Where the local platform's parts are."""
 
+from pathlib import Path
+
+from pydantic_settings import SettingsConfigDict
+
 from deploy.local import programs, secrets
 from deploy.local.config import StackSettings
+from shared.config import ServiceSettings
+from tools.cli import config as cli
+
+
+class ExampleSettings(ServiceSettings):
+    """As every service's."""
+
+    model_config = SettingsConfigDict(env_prefix="EXAMPLE_", populate_by_name=True)
 
 
 def test_settings_of_the_environment_win(monkeypatch):
@@ -12,6 +24,16 @@ def test_settings_of_the_environment_win(monkeypatch):
     settings = StackSettings()
 
     assert (settings.gateway_port, str(settings.home)) == (9000, "elsewhere")
+
+
+def test_a_persons_own_folder_is_never_taken_for_the_platforms(monkeypatch, tmp_path):
+    """HOME is no setting of ours: data would be strewn over it, and `make reset` would look there."""
+    monkeypatch.delenv("PORTICO_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+    found = {StackSettings().home, cli.CliSettings().home, ExampleSettings().home}
+
+    assert found == {Path(".portico")}
 
 
 def test_a_given_kafka_and_postgres_are_used(monkeypatch):

@@ -56,3 +56,15 @@ def test_reset_touches_no_folder_that_was_never_a_run(tmp_path):
     home.forget(tmp_path, keep=tmp_path / "kafka")
 
     assert (tmp_path / "thesis").exists()
+
+
+def test_what_is_not_ours_is_never_deleted(tmp_path):
+    """Even in a folder that was named by mistake."""
+    (tmp_path / home.LOCK).write_text("")
+    (tmp_path / "thesis.txt").write_text("ten years")
+    (tmp_path / "postgres").mkdir()
+
+    home.forget(tmp_path, keep=tmp_path / "kafka" / "libs")
+
+    assert (tmp_path / "thesis.txt").read_text() == "ten years"
+    assert not (tmp_path / "postgres").exists()
