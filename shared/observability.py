@@ -7,6 +7,7 @@ its `metrics.py`, so that two services in one test process do not meet.
 
 import logging
 import sys
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -21,6 +22,9 @@ _RESERVED: Final = frozenset(vars(logging.LogRecord("", 0, "", 0, "", None, None
     "taskName",
 }
 _ENCODER: Final = msgspec.json.Encoder(enc_hook=str)
+
+
+KINDS_MAX: Final = 1_000
 
 
 class JsonFormatter(logging.Formatter):
@@ -45,10 +49,43 @@ class JsonFormatter(logging.Formatter):
         return _ENCODER.encode(line).decode()
 
 
+def _only(name: str, inner: logging.Filter) -> Callable[[logging.LogRecord], bool]:
+    """`inner` for the loggers below `name`; all others pass."""
+
+    def passes(record: logging.LogRecord) -> bool:
+        ours = record.name != name and not record.name.startswith(f"{name}.")
+        return ours or bool(inner.filter(record))
+
+    return passes
+
+
+class OncePerWhile(logging.Filter):
+    """Passes each message of a logger once in `seconds`: a client that retries repeats itself.
+
+    While Kafka is away aiokafka tells of every failed connection, some ten times a second.
+    """
+
+    def __init__(self, seconds: float = 10.0) -> None:
+        super().__init__()
+        self._seconds = seconds
+        self._passed: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether `record` is the first of its kind for a while; kinds go by their template."""
+        kind = (record.name, str(record.msg))
+        if record.created < self._passed.get(kind, -self._seconds) + self._seconds:
+            return False
+        if len(self._passed) >= KINDS_MAX:
+            self._passed.clear()
+        self._passed[kind] = record.created
+        return True
+
+
 def configure_logging(service: str, level: str = "INFO") -> None:
     """Send every log line of the process to standard error as JSON."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter(service))
+    handler.addFilter(_only("aiokafka", OncePerWhile()))
     logging.basicConfig(level=level, handlers=[handler], force=True)
     for noisy in ("aiokafka", "asyncio", "uvicorn"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
