@@ -10,13 +10,12 @@ from fastapi import APIRouter, Depends, Query, Response
 
 from services.reporting.catalog import wire
 from services.reporting.catalog.handlers import Answer, Catalog
+from services.reporting.freshness import fresh
 from services.reporting.paging import Page
 from services.reporting.scope import Scope
-from shared.clock import rfc3339
 from shared.http import IdentityCheck, JsonResponse
 from shared.identity import Identity
 
-DATA_THROUGH_HEADER: Final = "x-data-through"
 _FRESH: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "headers": {
@@ -75,4 +74,4 @@ def _add_timezones(routes: APIRouter, catalog: Catalog, identity: IdentityCheck)
 
 
 def _rendered(answer: Answer) -> Response:
-    return JsonResponse(answer.body, headers={DATA_THROUGH_HEADER: rfc3339(answer.through)})
+    return JsonResponse(answer.body, headers=fresh(answer.through))
