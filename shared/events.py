@@ -404,23 +404,44 @@ class _OneKeyEvent(_KeyEvent, frozen=True, kw_only=True):
 
 
 class KeyIssued(_OneKeyEvent, frozen=True, kw_only=True):
-    """A key came into being; `override_reasons` were set aside by a Super User."""
+    """A key came into being; `override_reasons` were set aside by a Super User.
+
+    `predecessor_key_id` is the key that it follows in a rotation, else empty.
+    """
 
     allowlist: tuple[str, ...] = ()
+    not_before: float = 0.0
     expires_at: float | None = None
     override_reasons: tuple[str, ...] = ()
+    predecessor_key_id: str = ""
 
 
 class KeyReshared(_OneKeyEvent, frozen=True, kw_only=True):
-    """A key's secret was shown to staff or to its partner, or a link to it was made."""
+    """A key's secret was shown to staff or to its partner, or a link to it was made.
 
-    channel: Literal["reveal", "link", "partner"] = "reveal"
+    `retry` is an answer with a secret that was given again to a repeated request. `share_id` names
+    the link, and `share_expires_at` is when it ends; they are empty and 0 for other channels.
+    """
+
+    channel: Literal["reveal", "link", "partner", "retry"] = "reveal"
+    share_id: str = ""
+    share_expires_at: float = 0.0
 
 
 class ShareOpened(_OneKeyEvent, frozen=True, kw_only=True):
-    """A single-use link was opened; `outcome` says what its visitor saw."""
+    """A single-use link was opened; `outcome` says what its visitor saw.
 
-    outcome: Literal["shown", "used", "expired", "refused"] = "shown"
+    `refused` is a wrong passphrase, `ended` a key that was no longer active.
+    """
+
+    outcome: Literal["shown", "used", "expired", "refused", "withdrawn", "ended"] = "shown"
+    share_id: str = ""
+
+
+class ShareWithdrawn(_OneKeyEvent, frozen=True, kw_only=True):
+    """A single-use link that nobody had used was taken back."""
+
+    share_id: str
 
 
 class KeyRotated(_OneKeyEvent, frozen=True, kw_only=True):
@@ -438,6 +459,13 @@ class KeyExpired(_OneKeyEvent, frozen=True, kw_only=True):
     """A key's time ended."""
 
 
+class ExpiryChanged(_OneKeyEvent, frozen=True, kw_only=True):
+    """The moment from which on a key does not work any more changed; null is never."""
+
+    before: float | None
+    after: float | None
+
+
 class AllowlistChanged(_OneKeyEvent, frozen=True, kw_only=True):
     """The addresses a key may be used from changed; empty means any."""
 
@@ -453,18 +481,34 @@ class FirehoseDisabled(_KeyEvent, frozen=True, kw_only=True):
     """A partner may not open streams any more; open ones end."""
 
 
+SuspensionHold = Literal["staff", "account_status"]
+"""What keeps a partner suspended: the network's staff, or the status of the partner's account."""
+
+
 class PartnerSuspended(_KeyEvent, frozen=True, kw_only=True):
-    """No key of the partner works until resumed."""
+    """A hold was placed on a partner: none of its keys works while any hold stands."""
+
+    hold: SuspensionHold = "account_status"
 
 
 class PartnerResumed(_KeyEvent, frozen=True, kw_only=True):
-    """The partner's keys work again."""
+    """A hold on a partner was lifted; its keys work again unless `remaining` holds stand."""
+
+    hold: SuspensionHold = "account_status"
+    remaining: tuple[SuspensionHold, ...] = ()
 
 
 class BudgetChanged(_KeyEvent, frozen=True, kw_only=True):
     """A network's rate budget changed."""
 
     realm: str
+    before: str
+    after: str
+
+
+class SecretsRewrapped(_KeyEvent, frozen=True, kw_only=True):
+    """A network's data key was wrapped under another master key; both named by fingerprint."""
+
     before: str
     after: str
 
@@ -480,15 +524,18 @@ KeysEvent = (
     KeyIssued
     | KeyReshared
     | ShareOpened
+    | ShareWithdrawn
     | KeyRotated
     | KeyRevoked
     | KeyExpired
+    | ExpiryChanged
     | AllowlistChanged
     | FirehoseEnabled
     | FirehoseDisabled
     | PartnerSuspended
     | PartnerResumed
     | BudgetChanged
+    | SecretsRewrapped
     | AccessDenied
 )
 
