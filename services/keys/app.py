@@ -10,6 +10,7 @@ from services.keys.api import create_app
 from services.keys.config import KeysSettings
 from services.keys.handlers import Handlers
 from services.keys.metrics import KeysMetrics
+from services.keys.sealing import Sealing
 from services.keys.store import PartnerChange, Store
 from services.keys.upkeep import Upkeep
 from services.keys.vault import Vault, load_master_key
@@ -65,7 +66,7 @@ async def _opened(
     lifecycle.run_task("relay", relay.run)
     _project(lifecycle, pool, settings, metrics)
     _keep_up(lifecycle, store, relay, settings, metrics)
-    handlers = Handlers(store, vault, relay, CLOCK, metrics, settings.confirm_seconds)
+    handlers = Handlers(store, Sealing(vault), relay, CLOCK, metrics, settings.confirm_seconds)
     signer = IdentitySigner(settings.identity_secrets.get_secret_value())
     return create_app(handlers, IdentityCheck(signer, CLOCK), TokenVerifier(settings, CLOCK))
 

@@ -13,8 +13,8 @@ from typing import Final, Generic, Protocol, TypeVar
 from services.keys import allowlist, domain
 from services.keys.domain import Cause, Change, Key, Obstacle, Owned, Partner
 from services.keys.metrics import KeysMetrics
+from services.keys.sealing import Sealing
 from services.keys.store import Search, Store, Unit
-from services.keys.vault import DamagedError, Vault
 from shared import partner_key
 from shared.clock import Clock
 from shared.errors import ConflictError, ForbiddenError
@@ -116,7 +116,7 @@ class Handlers:
     """
 
     store: Store
-    vault: Vault
+    sealing: Sealing
     outbox: Confirming
     clock: Clock
     metrics: KeysMetrics
@@ -172,9 +172,6 @@ class Handlers:
         secret = partner_key.generate()
         key_id = f"key_{secrets.token_hex(10)}"
         network_id = partner.network_id
-        wrapped = await unit.data_key(network_id)
-        if wrapped is None:
-            wrapped = await unit.keep_data_key(network_id, self.vault.new_data_key(network_id))
         key = Key(
             key_id=key_id,
             network_id=network_id,
@@ -182,7 +179,7 @@ class Handlers:
             integration=domain.integration_name(wish.integration),
             digest=secret.digest,
             masked=secret.masked,
-            sealed=self.vault.seal(wrapped, network_id, key_id, secret),
+            sealed=await self.sealing.sealed(unit, network_id, key_id, secret),
             allowlist=allowlist.canonical(wish.allowlist),
             expires_at=domain.checked_expiry(wish.expires_at, cause.at),
             created_at=cause.at,
@@ -213,19 +210,10 @@ class Handlers:
         async with self.store.transaction("revealing a key") as unit:
             key = await unit.key(staff.network_id, key_id)
             event = domain.reshared(key, cause)
-            secret = await self._opened(unit, key)
+            secret = await self.sealing.opened(unit, key)
             await unit.append([event], cause.at)
         self._count([event])
         return Shown(key, secret)
-
-    async def _opened(self, unit: Unit, key: Key) -> PartnerKey:
-        wrapped = await unit.data_key(key.network_id)
-        if wrapped is None:
-            raise DamagedError(f"the data key of network {key.network_id} was deleted")
-        secret = self.vault.open(wrapped, key.network_id, key.key_id, key.sealed)
-        if secret.digest != key.digest:
-            raise DamagedError(f"the secret of {key.key_id} is not the one that the doors know")
-        return secret
 
     async def revoke(self, staff: Staff, key_id: str, reason: str) -> Confirmed[Key]:
         """End a key for good; asked again, tell whether that has reached Kafka.
