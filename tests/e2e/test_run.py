@@ -117,12 +117,13 @@ def commands_do_what_they_say(
     issued = json.loads(
         portico(environment, "keys", "issue", "1003", *network, "--integration", "a", "--json")
     )
-    revealed = portico(environment, "keys", "reveal", issued["key_id"], *network)
+    revealed = portico(environment, "keys", "reshare", issued["key_id"], "--reveal", *network)
     assert revealed.strip() == issued["key"]
     allowed = portico(environment, "keys", "allow", issued["key_id"], "192.0.2.1", *network)
     assert "192.0.2.1" in allowed
-    assert "status: revoked" in portico(environment, "keys", "revoke", issued["key_id"], *network)
-    assert '"burst": 30' in portico(environment, "keys", "budget", *network, "--burst", "30")
+    revoked = portico(environment, "keys", "revoke", issued["key_id"], *network, "--json")
+    assert json.loads(revoked)["status"] == "revoked"
+    assert "30 at once" in portico(environment, "keys", "budget", *network, "--burst", "30")
     assert "intact" in portico(environment, "audit", "verify", *network)
     direct = portico(
         environment,

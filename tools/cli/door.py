@@ -1,6 +1,8 @@
 """Calls through the gateway, as any client makes them; failures become our errors."""
 
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 import httpx
@@ -10,7 +12,12 @@ from tools.cli import issuer
 from tools.cli.config import CliSettings
 
 TIMEOUT_SECONDS: Final = 30.0
+REPEAT_PAUSES_SECONDS: Final = (0.5, 2.0)
+"""Before a call that may be repeated is made once more."""
+NO_PERMISSION: Final = "the token lacks the permission for this. The attempt is in the audit trail."
 _FAULT: Final = 500
+
+Params = Mapping[str, str | int]
 
 
 class Door:
@@ -21,12 +28,7 @@ class Door:
         self._headers = dict(headers)
 
     def call(
-        self,
-        method: str,
-        path: str,
-        *,
-        body: object = None,
-        params: Mapping[str, str | int] | None = None,
+        self, method: str, path: str, *, body: object = None, params: Params | None = None
     ) -> Any:
         """The decoded answer.
 
@@ -35,20 +37,69 @@ class Door:
             TooManyError: a limit was met.
             UnavailableError: nobody answers, or not in time.
         """
+        return self._answered(method, path, self._headers, body, params)
+
+    def post_once(self, path: str, body: object, retry_key: str) -> Any:
+        """As `call` by POST, repeated while nobody answers: for one `retry_key` it happens once.
+
+        Raises:
+            UnavailableError: nobody answered to the end; the message says how to go on.
+        """
+        headers = self._headers | {"Idempotency-Key": retry_key}
+        for pause in REPEAT_PAUSES_SECONDS:
+            try:
+                return self._answered("POST", path, headers, body, None)
+            except UnavailableError:
+                time.sleep(pause)
+        try:
+            return self._answered("POST", path, headers, body, None)
+        except UnavailableError as error:
+            raise UnavailableError(
+                f"{error}\nWhether it was done is not known. The same command with "
+                f"--retry-key {retry_key} does it once, within 24 hours."
+            ) from error
+
+    @contextmanager
+    def download(self, path: str, params: Params) -> Iterator[Iterator[bytes]]:
+        """The pieces of an answer as they come; an answer that is cut off raises.
+
+        Raises:
+            RejectedError, TooManyError, UnavailableError: as for `call`.
+        """
+        url = self._base_url + path
+        try:
+            with httpx.stream(
+                "GET", url, params=params, headers=self._headers, timeout=TIMEOUT_SECONDS
+            ) as answer:
+                if answer.is_error:
+                    answer.read()
+                    raise refusal(answer)
+                yield answer.iter_bytes()
+        except httpx.HTTPError as error:
+            raise UnavailableError(unreachable(self._base_url, error)) from error
+
+    def _answered(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: object,
+        params: Params | None,
+    ) -> Any:
         try:
             answer = httpx.request(
                 method,
                 self._base_url + path,
                 json=body,
                 params=params,
-                headers=self._headers,
+                headers=headers,
                 timeout=TIMEOUT_SECONDS,
             )
         except httpx.HTTPError as error:
             raise UnavailableError(unreachable(self._base_url, error)) from error
         if answer.is_error:
             raise refusal(answer)
-        return answer.json()
+        return answer.json() if answer.content else {}
 
 
 def as_staff(settings: CliSettings, network_id: int) -> Door:
@@ -61,7 +112,9 @@ def as_staff(settings: CliSettings, network_id: int) -> Door:
 def unreachable(base_url: str, error: httpx.HTTPError) -> str:
     """What to tell somebody whose call got no answer."""
     reason = str(error) or type(error).__name__
-    return f"{base_url} does not answer ({reason}): is the platform up (`portico run`)?"
+    return (
+        f"{base_url} does not answer ({reason}): is the platform up (`make run`, or `portico run`)?"
+    )
 
 
 def refusal(answer: httpx.Response) -> PorticoError:
@@ -70,6 +123,8 @@ def refusal(answer: httpx.Response) -> PorticoError:
         text = answer.json().get("message") or answer.text
     except (ValueError, AttributeError):
         text = answer.text.strip() or answer.reason_phrase
+    if answer.status_code == httpx.codes.FORBIDDEN and text == "Forbidden":
+        text = f"Forbidden: {NO_PERMISSION}"
     wait = answer.headers.get("retry-after")
     told = f"{answer.status_code} {text}" + (f" Try again in {wait} s." if wait else "")
     if answer.status_code >= _FAULT:

@@ -27,14 +27,32 @@ def print_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[tuple[str, 
     for index, (_, heading) in enumerate(columns):
         table.add_column(heading, overflow="fold", no_wrap=index == 0)
     for row in rows:
-        table.add_row(*(Text(_cell(row.get(field))) for field, _ in columns))
+        table.add_row(*(Text(cell(row.get(field))) for field, _ in columns))
     Console(width=None if console.is_terminal else WIDE).print(table)
 
 
-def _cell(value: object) -> str:
+def print_facts(facts: Iterable[tuple[str, object]], out: Console = console) -> None:
+    """One fact a line, names aligned; facts that say nothing are left out."""
+    told = [(name, cell(value)) for name, value in facts]
+    told = [(name, text) for name, text in told if text]
+    width = max((len(name) for name, _ in told), default=0)
+    for name, text in told:
+        out.print(Text(f"{name:<{width}}  {text}"))
+
+
+def cell(value: object) -> str:
+    """`value` for a terminal: what a name holds cannot move the cursor or change colours."""
+    return "".join(
+        one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in _text(value)
+    )
+
+
+def _text(value: object) -> str:
     match value:
         case None:
             return ""
+        case bool():
+            return "yes" if value else "no"
         case list() | tuple():
             return ", ".join(map(str, value))
         case dict():
