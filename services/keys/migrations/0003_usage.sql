@@ -36,15 +36,18 @@ CREATE TABLE key_sources (
 ) WITH (fillfactor = 70);
 CREATE INDEX key_sources_by_day ON key_sources (day);
 
--- Which records the last batches of a partition held, by digest, so that one sent again counts once.
+-- Which records the batches of some hours held, by digest, so that one sent again counts once. A
+-- repeat tells of the same moment, so only batches whose moments overlap are looked into.
 CREATE TABLE usage_batches (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     topic text NOT NULL,
     partition integer NOT NULL,
-    last_offset bigint NOT NULL,
     written_at double precision NOT NULL,
-    records uuid[] NOT NULL,
-    PRIMARY KEY (topic, partition, last_offset)
+    first_moment double precision NOT NULL,
+    last_moment double precision NOT NULL,
+    records uuid[] NOT NULL
 );
+CREATE INDEX usage_batches_by_moment ON usage_batches (topic, partition, last_moment);
 
 CREATE FUNCTION keep_usage_of_new_keys() RETURNS trigger LANGUAGE plpgsql
 SET search_path FROM CURRENT AS $$

@@ -164,6 +164,11 @@ def sightings(event: DoorEvent) -> Iterator[Sighting]:
             assert_never(event)
 
 
+def moment_of(event: DoorEvent) -> float:
+    """When it was what `event` tells of; seconds, UTC."""
+    return float(event.second) if isinstance(event, AccessSummary) else event.occurred_at
+
+
 def folded(usage: Usage, seen: Iterable[Sighting], now: float) -> Usage:
     """`usage` and what was `seen` of the same key until `now`.
 
