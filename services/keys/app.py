@@ -9,11 +9,14 @@ from services.keys import partners
 from services.keys.api import create_app
 from services.keys.config import KeysSettings
 from services.keys.handlers import Handlers
+from services.keys.master_keys.holding import Holding
+from services.keys.master_keys.source import Source
+from services.keys.master_keys.store import MasterKeysStore
 from services.keys.metrics import KeysMetrics
 from services.keys.sealing import Sealing
 from services.keys.store import PartnerChange, Store
 from services.keys.upkeep import Upkeep
-from services.keys.vault import Vault, load_master_key
+from services.keys.vault import Vault
 from shared import topics
 from shared.clock import SystemClock
 from shared.config import load
@@ -34,13 +37,13 @@ def build() -> Service:
     """The service, by the environment; opens nothing."""
     settings = load(KeysSettings)
     metrics = KeysMetrics()
-    text = settings.master_key.get_secret_value() if settings.master_key else None
-    vault = Vault(load_master_key(text, settings.master_key_file))
+    source = Source(settings.master_key, settings.master_key_file)
+    source.read()  # a wrong one is told before anything is opened
 
     @asynccontextmanager
     async def open_(lifecycle: Lifecycle) -> AsyncIterator[AsgiApp]:
         async with AsyncExitStack() as stack:
-            yield await _opened(stack, lifecycle, settings, vault, metrics)
+            yield await _opened(stack, lifecycle, settings, source, metrics)
 
     return Service("keys", settings, open_, metrics.render)
 
@@ -49,7 +52,7 @@ async def _opened(
     stack: AsyncExitStack,
     lifecycle: Lifecycle,
     settings: KeysSettings,
-    vault: Vault,
+    source: Source,
     metrics: KeysMetrics,
 ) -> AsgiApp:
     pool = await stack.enter_async_context(
@@ -60,8 +63,10 @@ async def _opened(
         )
     )
     await migrate(pool, "services.keys.migrations")
-    store = Store(pool)
-    vault.require_same_key(await store.kept_check(vault.new_check()))
+    store, vault = Store(pool), Vault(source.read())
+    await _hold_master_keys(
+        stack, lifecycle, Holding(vault, source, MasterKeysStore(pool), CLOCK, metrics)
+    )
     relay = await _relay(stack, settings, metrics)
     lifecycle.run_task("relay", relay.run)
     _project(lifecycle, pool, settings, metrics)
@@ -69,6 +74,13 @@ async def _opened(
     handlers = Handlers(store, Sealing(vault), relay, CLOCK, metrics, settings.confirm_seconds)
     signer = IdentitySigner(settings.identity_secrets.get_secret_value())
     return create_app(handlers, IdentityCheck(signer, CLOCK), TokenVerifier(settings, CLOCK))
+
+
+async def _hold_master_keys(stack: AsyncExitStack, lifecycle: Lifecycle, holding: Holding) -> None:
+    await holding.start()
+    stack.push_async_callback(holding.leave)
+    lifecycle.run_task("master keys", holding.run)
+    lifecycle.ready_when("master keys", holding.missing)
 
 
 async def _relay(stack: AsyncExitStack, settings: KeysSettings, metrics: KeysMetrics) -> Relay:

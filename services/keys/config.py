@@ -22,10 +22,17 @@ class KeysSettings(IdentitySettings, TokenSettings, ServiceSettings):
     """Postgres schema that holds the keys; it also names the outbox's transactional id."""
 
     master_key: SecretStr | None = None
-    """32 random bytes in base64 that wrap the networks' data keys; or give a file."""
+    """32 random bytes in base64 that wrap the networks' data keys; or give a file.
+
+    Several, separated by commas, while one replaces another: all of them open, and
+    `portico keys rewrap` moves everything to the first.
+    """
 
     master_key_file: Path | None = None
-    """File with the same, for orchestrators that mount secrets; exactly one of the two is given."""
+    """File with the same, one a line; exactly one of the two is given.
+
+    It is read again every few seconds, so that a rotation needs no restart.
+    """
 
     confirm_seconds: float = Field(5.0, gt=0)
     """How long a change waits for Kafka's confirmation before it is answered as not propagated."""

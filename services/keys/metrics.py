@@ -50,6 +50,21 @@ class KeysMetrics:
             ["topic"],
             registry=self.registry,
         )
+        self.master_keys_unreadable = Gauge(
+            "keys_master_keys_unreadable",
+            "Is the file of master keys wrong now? 1 while the ones before it stay in use.",
+            registry=self.registry,
+        )
+        self.master_keys_lacking = Gauge(
+            "keys_master_keys_lacking",
+            "Would a restart fail? Master keys that secrets need and the setting does not give.",
+            registry=self.registry,
+        )
+        self.data_keys_old = Gauge(
+            "keys_data_keys_old",
+            "Is a rotation unfinished? Networks whose data key is not under the first master key.",
+            registry=self.registry,
+        )
 
     def render(self) -> bytes:
         """The registry in Prometheus's text form."""

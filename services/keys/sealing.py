@@ -20,21 +20,23 @@ class Sealing:
 
     async def sealed(self, unit: Unit, network_id: int, key_id: str, secret: PartnerKey) -> bytes:
         """`secret` as the key's row keeps it; the network's data key is made if there is none."""
-        wrapped = await unit.data_key(network_id)
-        if wrapped is None:
-            wrapped = await unit.keep_data_key(network_id, self.vault.new_data_key(network_id))
-        return self.vault.seal(wrapped, network_id, key_id, secret)
+        data_key = await unit.data_key(network_id)
+        if data_key is None:
+            made = self.vault.new_data_key(network_id, await unit.master_key())
+            data_key = await unit.keep_data_key(network_id, made)
+        return self.vault.seal(data_key, network_id, key_id, secret)
 
     async def opened(self, unit: Unit, key: Key) -> PartnerKey:
         """The secret of `key`.
 
         Raises:
             DamagedError: its row or the data key's was changed by hand.
+            UnavailableError: this process does not hold the master key yet.
         """
-        wrapped = await unit.data_key(key.network_id)
-        if wrapped is None:
+        data_key = await unit.data_key(key.network_id)
+        if data_key is None:
             raise DamagedError(f"the data key of network {key.network_id} was deleted")
-        secret = self.vault.open(wrapped, key.network_id, key.key_id, key.sealed)
+        secret = self.vault.open(data_key, key.network_id, key.key_id, key.sealed)
         if secret.digest != key.digest:
             raise DamagedError(f"the secret of {key.key_id} is not the one that the doors know")
         return secret

@@ -15,6 +15,7 @@ import asyncpg
 import msgspec
 
 from services.keys.domain import Key, Owned, Partner, state_of
+from services.keys.vault import DataKey
 from shared import events, outbox, topics
 from shared.errors import NotFoundError
 from shared.events import Budget, Event, KeyState, NetworkState, PartnerAccess, PartnerProfile
@@ -68,10 +69,12 @@ WHERE network_id = $1
        (SELECT created_at, key_id FROM keys WHERE network_id = $1 AND key_id = $6))
 ORDER BY created_at DESC, key_id DESC LIMIT $7"""  # noqa: S608
 
-_MAKE_DATA_KEY: Final = "INSERT INTO data_keys VALUES ($1, $2) ON CONFLICT DO NOTHING"
-_DATA_KEY: Final = "SELECT wrapped FROM data_keys WHERE network_id = $1"
-_MAKE_CHECK: Final = "INSERT INTO master_key_check (sealed) VALUES ($1) ON CONFLICT DO NOTHING"
-_CHECK: Final = "SELECT sealed FROM master_key_check"
+_MAKE_DATA_KEY: Final = """
+INSERT INTO data_keys (network_id, wrapped, master_key) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING
+"""
+_DATA_KEY: Final = "SELECT wrapped, master_key FROM data_keys WHERE network_id = $1"
+# A rotation of the master key waits for whoever makes a data key under the one before.
+_MASTER_KEY: Final = "SELECT fingerprint FROM master_key_check FOR SHARE"
 
 _PARTNER: Final = """
 SELECT network_id, network_affiliate_id, name, in_onboarding, has_technical_capacity,
@@ -231,12 +234,6 @@ class Store:
             row = await self._pool.fetchrow(_BUDGETS, network_id)
         return _budgets(row) if row else NetworkState(network_id=network_id, version=0)
 
-    async def kept_check(self, check: bytes) -> bytes:
-        """The master key's check; `check` becomes it if there was none."""
-        with translated("checking the master key"):
-            await self._pool.execute(_MAKE_CHECK, check)
-            return cast("bytes", await self._pool.fetchval(_CHECK))
-
     async def expected(self, topic: Topic, behind: str) -> list[Expected]:
         """Up to `PAGE_ROWS` things whose states are the records of `topic`, by record key.
 
@@ -287,14 +284,20 @@ class Unit:
         )
         return _key(row) if row else None
 
-    async def data_key(self, network_id: int) -> bytes | None:
-        """The network's wrapped data key; None if it has none yet."""
-        return cast("bytes | None", await self._connection.fetchval(_DATA_KEY, network_id))
+    async def data_key(self, network_id: int) -> DataKey | None:
+        """The network's data key; None if it has none yet."""
+        row = await self._connection.fetchrow(_DATA_KEY, network_id)
+        return DataKey(row["wrapped"], row["master_key"]) if row else None
 
-    async def keep_data_key(self, network_id: int, wrapped: bytes) -> bytes:
-        """Keep `wrapped` unless another transaction was faster; the one that is kept."""
-        await self._connection.execute(_MAKE_DATA_KEY, network_id, wrapped)
-        return cast("bytes", await self._connection.fetchval(_DATA_KEY, network_id))
+    async def master_key(self) -> str:
+        """The fingerprint of the master key that new data keys are wrapped under, kept so."""
+        return str(await self._connection.fetchval(_MASTER_KEY))
+
+    async def keep_data_key(self, network_id: int, made: DataKey) -> DataKey:
+        """Keep `made` unless another transaction was faster; the one that is kept."""
+        await self._connection.execute(_MAKE_DATA_KEY, network_id, made.wrapped, made.master_key)
+        row = _present(await self._connection.fetchrow(_DATA_KEY, network_id))
+        return DataKey(row["wrapped"], row["master_key"])
 
     async def access(self, network_id: int, network_affiliate_id: int) -> PartnerAccess:
         """What a partner may do, locked; version 0 if nothing was ever said."""

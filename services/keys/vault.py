@@ -1,111 +1,168 @@
-"""The secrets at rest: sealed under a data key a network, these wrapped under the master key.
+"""The secrets at rest: sealed under a data key a network, these wrapped under a master key.
 
 AES-256-GCM throughout, with a random nonce of 12 bytes before each text. What a text is bound to
 (its purpose, network and key) is authenticated with it, so that a row copied over another does not
-open. Whoever reads the database alone reads no secret; the master key alone opens nothing either.
+open. Whoever reads the database alone reads no secret; a master key alone opens nothing either.
+
+Several master keys may be held, so that one can be rotated; each is known by its fingerprint, which
+tells nothing of the key. A master key prints as its fingerprint.
 """
 
-import base64
-import binascii
+import hmac
 import os
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from shared.errors import SetupError
+from shared.errors import UnavailableError
 from shared.partner_key import PartnerKey
 
 KEY_BYTES: Final = 32
 NONCE_BYTES: Final = 12
 _CHECK: Final = b"portico keys, sealed under the master key"
+_FINGERPRINT_LABEL: Final = b"portico.keys.master_key.fingerprint.v1"
+_FINGERPRINT_DIGITS: Final = 16
 
 
 class DamagedError(Exception):
     """A sealed text does not open: it, or what it is bound to, was changed by hand."""
 
 
-def load_master_key(text: str | None, file: Path | None) -> bytes:
-    """The master key, from the setting or the file, whichever is given.
+class MasterKey:
+    """32 random bytes that wrap data keys; shows only its fingerprint.
+
+    Args:
+        raw: the bytes.
 
     Raises:
-        SetupError: none or both are given, the file cannot be read, or it is not 32 bytes.
+        ValueError: they are not 32.
     """
-    if (text is None) == (file is None):
-        raise SetupError(
-            "KEYS_MASTER_KEY or KEYS_MASTER_KEY_FILE: give exactly one, 32 random bytes in base64 "
-            "(`head -c 32 /dev/urandom | base64`). Lost, it takes all secrets with it."
-        )
-    if file is not None:
-        return _decoded("KEYS_MASTER_KEY_FILE", _contents(file))
-    return _decoded("KEYS_MASTER_KEY", text or "")
+
+    __slots__ = ("_raw", "fingerprint")
+
+    def __init__(self, raw: bytes) -> None:
+        if len(raw) != KEY_BYTES:
+            raise ValueError(f"a master key has {KEY_BYTES} bytes")
+        self._raw = raw
+        self.fingerprint: Final = hmac.digest(raw, _FINGERPRINT_LABEL, "sha256").hex()[
+            :_FINGERPRINT_DIGITS
+        ]
+        """By which it is named, 16 hexadecimal digits: a keyed hash of a label, under the key."""
+
+    def cipher(self) -> AESGCM:
+        """What wraps and unwraps with it."""
+        return AESGCM(self._raw)
+
+    def reveal(self) -> bytes:
+        """The bytes themselves, for the file that keeps them and for nothing else."""
+        return self._raw
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, MasterKey) and hmac.compare_digest(self._raw, other._raw)
+
+    def __hash__(self) -> int:
+        return hash(self.fingerprint)
+
+    def __repr__(self) -> str:
+        return f"MasterKey({self.fingerprint})"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        raise TypeError("a master key is not serialised")
 
 
-def _contents(file: Path) -> str:
-    try:
-        return file.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not text"
-        raise SetupError(f"KEYS_MASTER_KEY_FILE: {file} cannot be read: {reason}.") from error
+@dataclass(frozen=True, slots=True)
+class DataKey:
+    """A network's data key as the database keeps it.
 
+    Attributes:
+        wrapped: under a master key.
+        master_key: the fingerprint of that one; empty if it was made before they were kept.
+    """
 
-def _decoded(name: str, text: str) -> bytes:
-    try:
-        key = base64.b64decode(text.strip(), validate=True)
-    except (binascii.Error, ValueError):
-        key = b""
-    if len(key) != KEY_BYTES:
-        raise SetupError(f"{name}: needs {KEY_BYTES} bytes in base64, which it is not.")
-    return key
+    wrapped: bytes = field(repr=False)
+    master_key: str
 
 
 class Vault:
-    """Seals and opens secrets; holds the master key and nothing else."""
+    """Seals and opens secrets; holds master keys and nothing else.
 
-    def __init__(self, master_key: bytes) -> None:
-        self._master = AESGCM(master_key)
+    Raises, where a data key is used:
+        DamagedError: a text is not what was sealed for this key of this network.
+        UnavailableError: this process does not hold the master key; it may be about to.
+    """
 
-    def new_data_key(self, network_id: int) -> bytes:
-        """A data key for a network, wrapped for the database."""
-        return _sealed(self._master, os.urandom(KEY_BYTES), _of_network(network_id))
+    def __init__(self, keys: Sequence[MasterKey]) -> None:
+        self.hold(keys)
 
-    def seal(self, wrapped: bytes, network_id: int, key_id: str, secret: PartnerKey) -> bytes:
+    def hold(self, keys: Sequence[MasterKey]) -> None:
+        """Hold these master keys, and no others."""
+        self._ciphers = {key.fingerprint: key.cipher() for key in keys}
+
+    @property
+    def fingerprints(self) -> tuple[str, ...]:
+        """Of the master keys held, in their order."""
+        return tuple(self._ciphers)
+
+    def new_data_key(self, network_id: int, under: str) -> DataKey:
+        """A data key for a network, wrapped under the master key of that fingerprint."""
+        return self._wrap(os.urandom(KEY_BYTES), network_id, under)
+
+    def rewrapped(self, data_key: DataKey, network_id: int, under: str) -> DataKey:
+        """The same data key, wrapped under another master key."""
+        return self._wrap(self._unwrapped(data_key, network_id), network_id, under)
+
+    def require_opens(self, data_key: DataKey, network_id: int) -> None:
+        """Let pass a data key that opens under the master key that it names."""
+        self._unwrapped(data_key, network_id)
+
+    def seal(self, data_key: DataKey, network_id: int, key_id: str, secret: PartnerKey) -> bytes:
         """`secret` for the database, under the network's data key."""
-        data_key = self._unwrapped(wrapped, network_id)
-        return _sealed(data_key, secret.reveal().encode(), _of_key(network_id, key_id))
+        cipher = AESGCM(self._unwrapped(data_key, network_id))
+        return _sealed(cipher, secret.reveal().encode(), _of_key(network_id, key_id))
 
-    def open(self, wrapped: bytes, network_id: int, key_id: str, sealed: bytes) -> PartnerKey:
-        """The secret in `sealed`.
-
-        Raises:
-            DamagedError: it is not what was sealed for this key of this network.
-        """
-        data_key = self._unwrapped(wrapped, network_id)
-        opened = _opened(data_key, sealed, _of_key(network_id, key_id), f"the secret of {key_id}")
+    def open(self, data_key: DataKey, network_id: int, key_id: str, sealed: bytes) -> PartnerKey:
+        """The secret in `sealed`."""
+        cipher = AESGCM(self._unwrapped(data_key, network_id))
+        opened = _opened(cipher, sealed, _of_key(network_id, key_id), f"the secret of {key_id}")
         return PartnerKey(opened.decode())
 
-    def new_check(self) -> bytes:
-        """What `require_same_key` recognises the master key by."""
-        return _sealed(self._master, _CHECK, b"portico.keys.check.v1")
+    def new_check(self, under: str) -> bytes:
+        """What `opens_check` recognises the master key of that fingerprint by."""
+        return _sealed(self._cipher(under), _CHECK, b"portico.keys.check.v1")
 
-    def require_same_key(self, check: bytes) -> None:
-        """Let pass the master key under which `check` was made.
+    def opener_of(self, check: bytes) -> str | None:
+        """The fingerprint of the held master key under which `check` was made; None: of none."""
+        for fingerprint, cipher in self._ciphers.items():
+            try:
+                _opened(cipher, check, b"portico.keys.check.v1", "the check")
+            except DamagedError:
+                continue
+            return fingerprint
+        return None
 
-        Raises:
-            SetupError: it is another.
-        """
-        try:
-            _opened(self._master, check, b"portico.keys.check.v1", "the check")
-        except DamagedError as error:
-            raise SetupError(
-                "KEYS_MASTER_KEY: the secrets in this database are sealed under another key. "
-                "Set the one they were sealed under, or use another schema (KEYS_DB_SCHEMA)."
-            ) from error
+    def _wrap(self, raw: bytes, network_id: int, under: str) -> DataKey:
+        return DataKey(_sealed(self._cipher(under), raw, _of_network(network_id)), under)
 
-    def _unwrapped(self, wrapped: bytes, network_id: int) -> AESGCM:
+    def _unwrapped(self, data_key: DataKey, network_id: int) -> bytes:
         name = f"the data key of network {network_id}"
-        return AESGCM(_opened(self._master, wrapped, _of_network(network_id), name))
+        if data_key.master_key:
+            cipher = self._cipher(data_key.master_key)
+            return _opened(cipher, data_key.wrapped, _of_network(network_id), name)
+        for cipher in self._ciphers.values():
+            try:
+                return _opened(cipher, data_key.wrapped, _of_network(network_id), name)
+            except DamagedError:
+                continue
+        raise DamagedError(f"{name} opens under no master key held")
+
+    def _cipher(self, fingerprint: str) -> AESGCM:
+        cipher = self._ciphers.get(fingerprint)
+        if cipher is None:
+            raise UnavailableError("This process does not hold the master key of the secret yet.")
+        return cipher
 
 
 def _sealed(key: AESGCM, text: bytes, bound_to: bytes) -> bytes:

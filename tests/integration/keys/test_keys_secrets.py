@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+from services.keys.master_keys.source import Source
 from shared import topics
 from tests.keys_parts import KeysProcess, Platform, network, partner, read_settled, running, staff
 
@@ -68,8 +69,12 @@ async def test_another_master_key_does_not_start(platform, tmp_path):
     process = KeysProcess(platform, {"KEYS_MASTER_KEY_FILE": str(other)})
     assert process.wait_exit() == 2
     said = platform.log.read_text()[before:]
-    assert said.startswith("KEYS_MASTER_KEY: the secrets in this database are sealed under another")
-    assert "Traceback" not in said
+    ours_, others = (Source(None, file).read()[0] for file in (platform.secrets.master_key, other))
+    assert said == (
+        "KEYS_MASTER_KEY_FILE: the secrets in this database need the master key with the "
+        f"fingerprint {ours_.fingerprint}; given: {others.fingerprint}. Add the missing key, or "
+        "use another schema (KEYS_DB_SCHEMA).\n"
+    )
     with running(platform):
         path = f"/v1/networks/apikeys/{key['key_id']}/reveal"
         assert (await platform.call("POST", path, staff(ours))).json()["key"] == key["key"]

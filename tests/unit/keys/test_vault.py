@@ -1,22 +1,25 @@
 """Protects the secrets at rest: only the right master key opens them, each only in its own place."""
 
-import base64
-import os
-from pathlib import Path
+import pickle
 
 import pytest
 
-from services.keys.vault import DamagedError, Vault, load_master_key
+from services.keys.vault import DamagedError, DataKey, MasterKey, Vault
 from shared import partner_key
-from shared.errors import SetupError
+from shared.errors import UnavailableError
 
-VAULT = Vault(b"m" * 32)
+OLD, NEW = MasterKey(b"m" * 32), MasterKey(b"n" * 32)
+VAULT = Vault([OLD])
 SECRET = partner_key.generate()
+
+
+def data_key(network_id: int = 201, vault: Vault = VAULT, under: MasterKey = OLD) -> DataKey:
+    return vault.new_data_key(network_id, under.fingerprint)
 
 
 def test_a_sealed_secret_opens_again():
     """For the same network and key; the sealed text shows nothing of it."""
-    wrapped = VAULT.new_data_key(201)
+    wrapped = data_key()
     sealed = VAULT.seal(wrapped, 201, "key_a", SECRET)
     assert VAULT.open(wrapped, 201, "key_a", sealed) == SECRET
     assert SECRET.reveal().encode() not in sealed
@@ -25,62 +28,83 @@ def test_a_sealed_secret_opens_again():
 
 def test_a_secret_moved_to_another_row_does_not_open():
     """Of another key, another network, with another data key, or changed by a bit."""
-    wrapped = VAULT.new_data_key(201)
+    wrapped = data_key()
     sealed = VAULT.seal(wrapped, 201, "key_a", SECRET)
     flipped = sealed[:-1] + bytes([sealed[-1] ^ 1])
-    foreign = VAULT.new_data_key(202)
     for attempt in (
         (wrapped, 201, "key_b", sealed),
         (wrapped, 202, "key_a", sealed),
-        (foreign, 202, "key_a", sealed),
-        (VAULT.new_data_key(201), 201, "key_a", sealed),
+        (data_key(202), 202, "key_a", sealed),
+        (data_key(), 201, "key_a", sealed),
         (wrapped, 201, "key_a", flipped),
         (wrapped, 201, "key_a", b"short"),
+        (DataKey(wrapped.wrapped[:-1], wrapped.master_key), 201, "key_a", sealed),
     ):
         with pytest.raises(DamagedError):
             VAULT.open(*attempt)
 
 
-def test_another_master_key_is_noticed_at_once():
-    """Before a secret is sealed that the next process could not open."""
-    check = VAULT.new_check()
-    VAULT.require_same_key(check)
-    with pytest.raises(SetupError, match=r"KEYS_MASTER_KEY: .* another key"):
-        Vault(b"n" * 32).require_same_key(check)
+def test_a_rewrapped_data_key_opens_what_it_sealed_under_the_new_master_key_alone():
+    """The secrets themselves stay as they are; the old master key is of no use any more."""
+    both = Vault([NEW, OLD])
+    before = data_key(vault=both)
+    sealed = both.seal(before, 201, "key_a", SECRET)
+    after = both.rewrapped(before, 201, NEW.fingerprint)
+    assert after.master_key == NEW.fingerprint
+    assert Vault([NEW]).open(after, 201, "key_a", sealed) == SECRET
+    with pytest.raises(UnavailableError):
+        Vault([OLD]).open(after, 201, "key_a", sealed)
+    with pytest.raises(DamagedError):  # nor if somebody changes the name beside it
+        Vault([OLD]).open(DataKey(after.wrapped, OLD.fingerprint), 201, "key_a", sealed)
 
 
-def test_the_master_key_comes_from_the_variable_or_the_file(tmp_path: Path):
-    """White space around it, as editors leave it, does not matter."""
-    key = os.urandom(32)
-    text = base64.b64encode(key).decode()
-    file = tmp_path / "master"
-    file.write_text(f"{text}\n")
-    assert load_master_key(text, None) == load_master_key(None, file) == key
+def test_a_rewrapped_data_key_stays_its_networks():
+    """A rotation cannot be used to move a data key to another network."""
+    both = Vault([NEW, OLD])
+    with pytest.raises(DamagedError):
+        both.rewrapped(data_key(vault=both), 202, NEW.fingerprint)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "c2hvcnQ=", "not base64!", base64.b64encode(b"x" * 33).decode()]
-)
-def test_a_wrong_master_key_is_refused_without_repeating_it(text: str):
-    """The message names the variable, never the value."""
-    with pytest.raises(SetupError, match=r"^KEYS_MASTER_KEY: needs 32 bytes") as refusal:
-        load_master_key(text, None)
-    assert not text or text not in refusal.value.message
+def test_a_master_key_not_held_is_our_trouble_and_passes():
+    """A process that has not read the new file yet says so, and nothing is called damaged."""
+    after = data_key(vault=Vault([NEW]), under=NEW)
+    late = Vault([OLD])
+    with pytest.raises(UnavailableError):
+        late.seal(after, 201, "key_a", SECRET)
+    with pytest.raises(UnavailableError):
+        late.new_data_key(201, NEW.fingerprint)
+    late.hold([NEW, OLD])
+    late.require_opens(after, 201)
 
 
-def test_no_master_key_or_two_are_refused(tmp_path: Path):
-    """The message says how to make one."""
-    for text, file in ((None, None), ("x", tmp_path / "master")):
-        with pytest.raises(SetupError, match="exactly one"):
-            load_master_key(text, file)
+def test_a_data_key_from_before_fingerprints_opens_under_whichever_key_it_is_under():
+    """An earlier release kept no name beside it."""
+    unnamed = DataKey(data_key().wrapped, "")
+    Vault([NEW, OLD]).require_opens(unnamed, 201)
+    with pytest.raises(DamagedError):
+        Vault([NEW]).require_opens(unnamed, 201)
 
 
-def test_a_file_that_cannot_be_read_is_named(tmp_path: Path):
-    """With the reason."""
-    with pytest.raises(
-        SetupError, match=r"KEYS_MASTER_KEY_FILE: .*missing cannot be read: No such"
-    ):
-        load_master_key(None, tmp_path / "missing")
-    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(SetupError, match="not text"):
-        load_master_key(None, tmp_path / "binary")
+def test_another_master_key_is_told_by_the_check():
+    """So that what an earlier release left is recognised, or the start refused."""
+    check = VAULT.new_check(OLD.fingerprint)
+    assert Vault([NEW, OLD]).opener_of(check) == OLD.fingerprint
+    assert Vault([NEW]).opener_of(check) is None
+
+
+def test_a_master_key_shows_its_fingerprint_and_nothing_else():
+    """However it is printed; equal keys have equal fingerprints, and others have others."""
+    for shown in (repr(OLD), str(OLD), f"{OLD}"):
+        assert shown == f"MasterKey({OLD.fingerprint})"
+    assert MasterKey(b"m" * 32) == OLD
+    assert OLD != NEW
+    assert len({OLD.fingerprint, NEW.fingerprint, MasterKey(b"m" * 32).fingerprint}) == 2
+    with pytest.raises(TypeError):
+        pickle.dumps(OLD)
+
+
+@pytest.mark.parametrize("raw", [b"", b"short", b"x" * 33])
+def test_a_master_key_of_another_length_is_none(raw: bytes):
+    """Nothing is padded or cut."""
+    with pytest.raises(ValueError, match="32 bytes"):
+        MasterKey(raw)
