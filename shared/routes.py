@@ -70,6 +70,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     _staff("POST", "/v1/networks/apikeys/{key_id}/revoke"),
     _staff("PUT", "/v1/networks/apikeys/{key_id}/allowlist"),
     _staff("PUT", "/v1/networks/affiliates/{affiliate_id}/firehose"),
+    _staff("PUT", "/v1/networks/affiliates/{affiliate_id}/suspension"),
     _staff("GET", "/v1/networks/budgets"),
     _staff("PUT", "/v1/networks/budgets"),
     _operator("GET", "/v1/audit/entries"),

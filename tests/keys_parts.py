@@ -20,10 +20,10 @@ from aiokafka import AIOKafkaConsumer
 
 from deploy.local import secrets
 from deploy.local.ports import free_ports
-from services.keys.domain import Key
+from services.keys.domain import Cause, Key
 from shared import events, topics
 from shared.clock import SystemClock
-from shared.events import PartnerProfile, partner_key
+from shared.events import Actor, PartnerProfile, partner_key
 from shared.identity import HEADER, Identity, IdentitySigner
 from shared.kafka import Record, open_consumer, open_producer, partitions_of
 from shared.tokens import SECURITY_FULL, Caller, issue_token
@@ -46,6 +46,8 @@ KEY = Key(
     created_at=NOW - 60,
     created_by="user-7",
 )
+
+CAUSE = Cause(Actor(subject="user-7", behind="user-1"), NOW, "why", "request-1", "192.0.2.1")
 
 
 def network() -> int:

@@ -6,7 +6,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final
 
 from services.keys import partners
-from services.keys.api import create_app
+from services.keys.access.handlers import AccessHandlers
+from services.keys.api import Areas, create_app
 from services.keys.config import KeysSettings
 from services.keys.handlers import Handlers
 from services.keys.master_keys.holding import Holding
@@ -14,8 +15,13 @@ from services.keys.master_keys.source import Source
 from services.keys.master_keys.store import MasterKeysStore
 from services.keys.metrics import KeysMetrics
 from services.keys.sealing import Sealing
+from services.keys.staff import Permits
 from services.keys.store import PartnerChange, Store
+from services.keys.telling import Confirmations
 from services.keys.upkeep import Upkeep
+from services.keys.usage import projection as usage
+from services.keys.usage.domain import DoorEvent
+from services.keys.usage.store import Usages
 from services.keys.vault import Vault
 from shared import topics
 from shared.clock import SystemClock
@@ -69,11 +75,13 @@ async def _opened(
     )
     relay = await _relay(stack, settings, metrics)
     lifecycle.run_task("relay", relay.run)
-    _project(lifecycle, pool, settings, metrics)
+    projections = ProjectionMetrics(metrics.registry, "keys")
+    _project(lifecycle, pool, settings, projections)
+    await _follow_use(stack, lifecycle, settings, metrics, projections)
     _keep_up(lifecycle, store, relay, settings, metrics)
-    handlers = Handlers(store, Sealing(vault), relay, CLOCK, metrics, settings.confirm_seconds)
+    areas = _areas(store, Sealing(vault), relay, settings, metrics)
     signer = IdentitySigner(settings.identity_secrets.get_secret_value())
-    return create_app(handlers, IdentityCheck(signer, CLOCK), TokenVerifier(settings, CLOCK))
+    return create_app(areas, IdentityCheck(signer, CLOCK), TokenVerifier(settings, CLOCK))
 
 
 async def _hold_master_keys(stack: AsyncExitStack, lifecycle: Lifecycle, holding: Holding) -> None:
@@ -81,6 +89,17 @@ async def _hold_master_keys(stack: AsyncExitStack, lifecycle: Lifecycle, holding
     stack.push_async_callback(holding.leave)
     lifecycle.run_task("master keys", holding.run)
     lifecycle.ready_when("master keys", holding.missing)
+
+
+def _areas(
+    store: Store, sealing: Sealing, relay: Relay, settings: KeysSettings, metrics: KeysMetrics
+) -> Areas:
+    permits = Permits(store, CLOCK, metrics)
+    confirmations = Confirmations(relay, metrics, settings.confirm_seconds)
+    return Areas(
+        keys=Handlers(store, sealing, permits, confirmations, CLOCK),
+        access=AccessHandlers(store, permits, confirmations, CLOCK),
+    )
 
 
 async def _relay(stack: AsyncExitStack, settings: KeysSettings, metrics: KeysMetrics) -> Relay:
@@ -95,7 +114,7 @@ async def _relay(stack: AsyncExitStack, settings: KeysSettings, metrics: KeysMet
 
 
 def _project(
-    lifecycle: Lifecycle, pool: Pool, settings: KeysSettings, metrics: KeysMetrics
+    lifecycle: Lifecycle, pool: Pool, settings: KeysSettings, metrics: ProjectionMetrics
 ) -> None:
     projection: Projection[PartnerChange] = Projection(
         settings.kafka_bootstrap,
@@ -103,11 +122,45 @@ def _project(
         topics=(partners.TOPIC,),
         check=partners.check_partner,
         sink=PostgresSink(pool, "partners", partners.partner_writer(CLOCK)),
-        metrics=ProjectionMetrics(metrics.registry, "keys"),
+        metrics=metrics,
     )
     lifecycle.run_task("partners", projection.run)
     lifecycle.ready_when("partners", projection.missing)
     lifecycle.on_drain(projection.drain)
+
+
+async def _follow_use(
+    stack: AsyncExitStack,
+    lifecycle: Lifecycle,
+    settings: KeysSettings,
+    metrics: KeysMetrics,
+    projections: ProjectionMetrics,
+) -> None:
+    """Last use, on connections of its own and asked by no readiness: it may lag, staff may not."""
+    pool = await stack.enter_async_context(
+        open_pool(
+            settings.database_url.get_secret_value(),
+            schema=settings.db_schema,
+            application="portico-keys-usage",
+            size_max=usage.CONNECTIONS_MAX,
+        )
+    )
+
+    def projection() -> Projection[DoorEvent]:
+        return Projection(
+            settings.kafka_bootstrap,
+            group=f"{settings.db_schema}.usage",
+            topics=usage.TOPICS,
+            check=usage.check_door_event,
+            sink=PostgresSink(pool, "usage", usage.usage_writer(CLOCK)),
+            metrics=projections,
+            limits=usage.LIMITS,
+        )
+
+    last_use = usage.LastUse(projection, Usages(pool), metrics.usage_failures, CLOCK)
+    lifecycle.run_task("last use", last_use.run)
+    lifecycle.run_task("forgetting of uses", last_use.forget)
+    lifecycle.on_drain(last_use.drain)
 
 
 def _keep_up(

@@ -6,23 +6,33 @@ record for the doors among them. A decision that would change nothing is None.
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Generic, Literal, TypeVar
 
-import msgspec
-
+from services.keys import allowlist
 from shared import events
 from shared.errors import ConflictError, InvalidError
-from shared.events import Actor, Event, KeyState, NetworkState, PartnerAccess
+from shared.events import Actor, Event, KeyState
+from shared.partner_key import PartnerKey
 
 INTEGRATION_LENGTH_MAX: Final = 100
 KEY_ID: Final = re.compile(r"key_[0-9a-f]{20}")
-SUSPENDING: Final = frozenset({"inactive", "suspended"})
-"""Account statuses with which no key of a partner works."""
+MOMENT_MAX: Final = 253_370_764_800.0
+"""The start of the year 9999, seconds, UTC: what ends later might as well never end."""
+OVERLAP_SECONDS_DEFAULT: Final = 7 * 86_400
+OVERLAP_SECONDS_MAX: Final = 30 * 86_400
 SYSTEM: Final = Actor(subject="portico/keys", name="Key service", kind="system")
 
 Status = Literal["active", "revoked", "expired"]
-Obstacle = Literal["in_onboarding", "no_technical_capacity", "fraud_flag", "quality_flag"]
+ShownStatus = Literal["active", "scheduled", "revoked", "expired"]
+LIVE: Final = frozenset({"active", "scheduled"})
+"""Shown statuses of a key that works, or will."""
+Obstacle = Literal[
+    "in_onboarding", "no_technical_capacity", "fraud_flag", "quality_flag", "account_inactive"
+]
+
+T_co = TypeVar("T_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +59,16 @@ class Cause:
 
 
 @dataclass(frozen=True, slots=True)
+class Change(Generic[T_co]):
+    """A thing as it is now, and what tells of it."""
+
+    now: T_co
+    events: tuple[Event, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Key:
-    """A key as its owner knows it.
+    """A key as its owner knows it. Times are seconds, UTC.
 
     Attributes:
         digest: SHA-256 of the secret, lower-case hex.
@@ -60,6 +78,11 @@ class Key:
         version: grows with each change.
         created_by: `sub` of who issued it.
         ended_at: when it was revoked or found to be expired; None while active.
+        not_before: from when on it works; 0 for at once.
+        created_by_name: their name at that time.
+        predecessor_key_id: the key that it follows in a rotation.
+        successor_key_id: the key that follows it.
+        rotated_at: when that one was issued.
     """
 
     key_id: str
@@ -76,21 +99,34 @@ class Key:
     status: Status = "active"
     version: int = 1
     ended_at: float | None = None
+    not_before: float = 0.0
+    created_by_name: str = ""
+    predecessor_key_id: str | None = None
+    successor_key_id: str | None = None
+    rotated_at: float | None = None
 
-    def shown_status(self, now: float) -> Status:
-        """Its status for people: a key that has lapsed is expired, noted or not."""
-        has_lapsed = self.expires_at is not None and now >= self.expires_at
-        return "expired" if self.status == "active" and has_lapsed else self.status
+    def shown_status(self, now: float) -> ShownStatus:
+        """Its status for people: by its times, whether a change of them was noted or not."""
+        if self.status != "active":
+            return self.status
+        if self.expires_at is not None and now >= self.expires_at:
+            return "expired"
+        return "scheduled" if now < self.not_before else "active"
 
-    def require_active(self, now: float) -> None:
-        """Let pass an active key.
+    def require_live(self, now: float) -> None:
+        """Let pass a key that works, or will.
 
         Raises:
             ConflictError: it is revoked or expired.
         """
         status = self.shown_status(now)
-        if status != "active":
+        if status not in LIVE:
             raise ConflictError(f"The key is {status}; only an active key allows this.")
+
+    @property
+    def overlap_ends_at(self) -> float | None:
+        """When it ends beside its successor; None if it was not rotated."""
+        return None if self.successor_key_id is None else self.expires_at
 
     def state(self) -> KeyState:
         """What the doors know of it."""
@@ -103,36 +139,12 @@ class Key:
             integration=self.integration,
             status=self.status,
             allowlist=self.allowlist,
+            not_before=self.not_before,
             expires_at=self.expires_at,
         )
 
 
-Owned = Key | PartnerAccess | NetworkState
-"""What this service alone changes; each is one record of a topic that the doors read."""
-State = KeyState | PartnerAccess | NetworkState
-"""The value of that record."""
-O_co = TypeVar("O_co", bound=Owned, covariant=True)
-
-
-@dataclass(frozen=True, slots=True)
-class Change(Generic[O_co]):
-    """A thing as it is now, and what tells of it."""
-
-    now: O_co
-    events: tuple[Event, ...]
-
-
-def state_of(owned: Owned) -> State:
-    """The record by which the doors know a thing."""
-    return owned.state() if isinstance(owned, Key) else owned
-
-
-def is_over(owned: Owned, before: float) -> bool:
-    """Whether it is a key that ended `before` a moment: the doors need not know it any more."""
-    return isinstance(owned, Key) and owned.ended_at is not None and owned.ended_at < before
-
-
-# --- issue ----------------------------------------------------------------------------------------
+# --- who may have a key ---------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +158,7 @@ class Partner:
     has_technical_capacity: bool = True
     has_fraud_flag: bool = False
     has_quality_flag: bool = False
+    account_status: str = "active"
 
     def obstacles(self) -> tuple[Obstacle, ...]:
         """Everything that stands against a key, always in the same order."""
@@ -154,15 +167,19 @@ class Partner:
             "no_technical_capacity": not self.has_technical_capacity,
             "fraud_flag": self.has_fraud_flag,
             "quality_flag": self.has_quality_flag,
+            "account_inactive": self.account_status in SUSPENDING,
         }
         return tuple(obstacle for obstacle, stands in found.items() if stands)
 
 
+SUSPENDING: Final = frozenset({"inactive", "suspended"})
+"""Account statuses with which no key of a partner works."""
 _OBSTACLE_TEXTS: Final[dict[Obstacle, str]] = {
     "in_onboarding": "it is in onboarding",
     "no_technical_capacity": "it lacks the technical capacity",
     "fraud_flag": "it has an open fraud flag",
     "quality_flag": "it has an open quality flag",
+    "account_inactive": "its account is inactive or suspended",
 }
 
 
@@ -170,12 +187,78 @@ class IneligibleError(ConflictError):
     """The partner may not have a key; `obstacles` are all reasons."""
 
     def __init__(self, obstacles: tuple[Obstacle, ...]) -> None:
-        told = ", ".join(_OBSTACLE_TEXTS[obstacle] for obstacle in obstacles)
+        texts = ", ".join(_OBSTACLE_TEXTS[obstacle] for obstacle in obstacles)
         super().__init__(
-            f"The partner may not have a key: {told}. "
+            f"The partner may not have a key: {texts}. "
             "A Super User may override this with a written reason (override_reason)."
         )
         self.obstacles = obstacles
+
+
+def overridden(partner: Partner, reason: str, *, is_super_user: bool) -> tuple[Obstacle, ...]:
+    """The obstacles that a Super User sets aside for a written `reason`; none if there are none.
+
+    Raises:
+        IneligibleError: there are some, and nobody who may sets them aside.
+    """
+    obstacles = partner.obstacles()
+    if obstacles and not (is_super_user and reason.strip()):
+        raise IneligibleError(obstacles)
+    return obstacles
+
+
+# --- issue ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """The key that staff ask for; times are seconds, UTC, None for at once and for never."""
+
+    integration: str
+    allowlist: Sequence[str] = ()
+    expires_at: float | None = None
+    not_before: float | None = None
+    reason: str = ""
+    override_reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A secret that was just made, and what is kept of it.
+
+    Attributes:
+        key_id: of the key that it is for.
+        secret: for the one answer that shows it.
+        sealed: the same for the database.
+    """
+
+    key_id: str
+    secret: PartnerKey
+    sealed: bytes = field(repr=False)
+
+
+def new_key(partner: Partner, wish: Wish, made: Made, cause: Cause) -> Key:
+    """The key that `wish` asks for.
+
+    Raises:
+        InvalidError: no integration is named, an address is wrong, or a moment is.
+    """
+    not_before = _checked_start(wish.not_before, cause.at)
+    return Key(
+        key_id=made.key_id,
+        network_id=partner.network_id,
+        network_affiliate_id=partner.network_affiliate_id,
+        integration=integration_name(wish.integration),
+        digest=made.secret.digest,
+        masked=made.secret.masked,
+        sealed=made.sealed,
+        allowlist=allowlist.canonical(wish.allowlist),
+        expires_at=checked_expiry(wish.expires_at, max(cause.at, not_before)),
+        created_at=cause.at,
+        created_by=cause.actor.subject,
+        created_by_name=cause.actor.name,
+        not_before=not_before,
+    )
 
 
 def integration_name(text: str) -> str:
@@ -192,39 +275,147 @@ def integration_name(text: str) -> str:
     return name
 
 
+def checked_expiry(expires_at: float | None, begins_at: float) -> float | None:
+    """`expires_at` of a key that works from `begins_at` on, now or later.
+
+    Raises:
+        InvalidError: the key would never work, or the moment cannot be told.
+    """
+    if expires_at is None:
+        return None
+    # Written so that what is no number is refused too.
+    if not expires_at < MOMENT_MAX:
+        raise InvalidError("expires_at: needs a moment before the year 9999; null means never.")
+    if expires_at <= begins_at:
+        raise InvalidError(
+            "expires_at: this moment has passed, or is not after the key's start; name a later "
+            "one, or revoke the key to end it now."
+        )
+    return expires_at
+
+
+def _checked_start(not_before: float | None, now: float) -> float:
+    """`not_before` as keys have it: 0 if it has come."""
+    if not_before is None or not_before <= now:
+        return 0.0
+    if not not_before < MOMENT_MAX:
+        raise InvalidError("not_before: needs a moment before the year 9999.")
+    return not_before
+
+
 def issued(key: Key, cause: Cause, override_reasons: tuple[Obstacle, ...] = ()) -> Change[Key]:
     """`key` came into being, against `override_reasons`."""
     event = events.KeyIssued(
-        **_told(key, cause),
+        **told(key, cause),
         allowlist=key.allowlist,
+        not_before=key.not_before,
         expires_at=key.expires_at,
         override_reasons=override_reasons,
+        predecessor_key_id=key.predecessor_key_id or "",
     )
     return Change(key, (event, key.state()))
 
 
-def checked_expiry(expires_at: float | None, now: float) -> float | None:
-    """`expires_at` of a key to be issued.
+# --- rotation -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Turnover:
+    """How staff have a key rotated.
+
+    Attributes:
+        overlap_seconds: how long the old key lives on; 0 ends it at once.
+        has_expiry: whether `expires_at` was given; if not, the old key's rule holds.
+        expires_at: when the new key ends; seconds, UTC, or None for never.
+    """
+
+    overlap_seconds: int = OVERLAP_SECONDS_DEFAULT
+    has_expiry: bool = False
+    expires_at: float | None = None
+    reason: str = ""
+
+
+def rotated(
+    old: Key, made: Made, turnover: Turnover, cause: Cause
+) -> tuple[Change[Key], Change[Key]]:
+    """`old` gives way to a new key with its integration and allowlist, which comes second.
+
+    Without another wish the new key lives as long as the old one was meant to, from now on.
 
     Raises:
-        InvalidError: it has passed.
+        ConflictError: `old` has ended, or was rotated before.
+        InvalidError: the moment at which the new key is to end has passed.
     """
-    if expires_at is not None and expires_at <= now:
-        raise InvalidError("expires_at: this moment has passed.")
-    return expires_at
+    old.require_live(cause.at)
+    if old.successor_key_id is not None:
+        raise ConflictError(
+            f"The key was rotated before: {old.successor_key_id} is its successor. Rotate that one."
+        )
+    new = _successor(old, made, turnover, cause)
+    return _superseded(old, new, turnover.overlap_seconds, cause), issued(new, cause)
 
 
-# --- the life of a key ----------------------------------------------------------------------------
+def _successor(old: Key, made: Made, turnover: Turnover, cause: Cause) -> Key:
+    not_before = _checked_start(old.not_before, cause.at)
+    begins_at = max(cause.at, not_before)
+    if turnover.has_expiry:
+        expires_at = checked_expiry(turnover.expires_at, begins_at)
+    elif old.expires_at is None:
+        expires_at = None
+    else:
+        lifetime = old.expires_at - max(old.created_at, old.not_before)
+        expires_at = min(begins_at + lifetime, MOMENT_MAX - 1)
+    return replace(
+        old,
+        key_id=made.key_id,
+        digest=made.secret.digest,
+        masked=made.secret.masked,
+        sealed=made.sealed,
+        expires_at=expires_at,
+        created_at=cause.at,
+        created_by=cause.actor.subject,
+        created_by_name=cause.actor.name,
+        version=1,
+        not_before=not_before,
+        predecessor_key_id=old.key_id,
+    )
 
 
-def reshared(key: Key, cause: Cause) -> events.KeyReshared:
-    """The secret of an active `key` is shown.
+def _superseded(old: Key, new: Key, overlap_seconds: int, cause: Cause) -> Change[Key]:
+    overlap_ends_at = cause.at + overlap_seconds
+    if old.expires_at is not None:
+        overlap_ends_at = min(overlap_ends_at, old.expires_at)
+    happened: list[Event] = [
+        events.KeyRotated(
+            **told(old, cause), successor_key_id=new.key_id, overlap_ends_at=overlap_ends_at
+        )
+    ]
+    key = replace(
+        old,
+        version=old.version + 1,
+        successor_key_id=new.key_id,
+        rotated_at=cause.at,
+        expires_at=overlap_ends_at,
+    )
+    if overlap_seconds == 0:
+        key = replace(key, status="revoked", ended_at=cause.at)
+        happened.append(events.KeyRevoked(**told(key, cause)))
+    return Change(key, (*happened, key.state()))
+
+
+# --- the rest of its life -------------------------------------------------------------------------
+
+
+def reshared(
+    key: Key, cause: Cause, channel: Literal["reveal", "link", "partner", "retry"] = "reveal"
+) -> events.KeyReshared:
+    """The secret of a live `key` is shown, by `channel`.
 
     Raises:
-        ConflictError: it is not active.
+        ConflictError: it has ended.
     """
-    key.require_active(cause.at)
-    return events.KeyReshared(**_told(key, cause))
+    key.require_live(cause.at)
+    return events.KeyReshared(**told(key, cause), channel=channel)
 
 
 def revoked(key: Key, cause: Cause) -> Change[Key] | None:
@@ -232,28 +423,61 @@ def revoked(key: Key, cause: Cause) -> Change[Key] | None:
     if key.status == "revoked":
         return None
     return _changed(
-        replace(key, status="revoked", ended_at=cause.at), events.KeyRevoked(**_told(key, cause))
+        replace(key, status="revoked", ended_at=cause.at), events.KeyRevoked(**told(key, cause))
     )
 
 
 def expired(key: Key, cause: Cause) -> Change[Key]:
     """It is noted that the time of an active `key` has ended."""
     return _changed(
-        replace(key, status="expired", ended_at=cause.at), events.KeyExpired(**_told(key, cause))
+        replace(key, status="expired", ended_at=cause.at), events.KeyExpired(**told(key, cause))
     )
 
 
-def with_allowlist(key: Key, allowlist: tuple[str, ...], cause: Cause) -> Change[Key] | None:
-    """An active `key` may be used from `allowlist`, as `allowlist.canonical` gives it.
+def with_allowlist(key: Key, wanted: tuple[str, ...], cause: Cause) -> Change[Key] | None:
+    """A live `key` may be used from `wanted`, as `allowlist.canonical` gives it.
 
     Raises:
-        ConflictError: it is not active.
+        ConflictError: it has ended.
     """
-    key.require_active(cause.at)
-    if allowlist == key.allowlist:
+    key.require_live(cause.at)
+    if wanted == key.allowlist:
         return None
-    event = events.AllowlistChanged(**_told(key, cause), before=key.allowlist, after=allowlist)
-    return _changed(replace(key, allowlist=allowlist), event)
+    event = events.AllowlistChanged(**told(key, cause), before=key.allowlist, after=wanted)
+    return _changed(replace(key, allowlist=wanted), event)
+
+
+def with_expiry(key: Key, expires_at: float | None, cause: Cause) -> Change[Key] | None:
+    """A live `key` ends at another moment, or never.
+
+    Raises:
+        ConflictError: it has ended, or was rotated and would live longer than its overlap.
+        InvalidError: the moment has passed.
+    """
+    key.require_live(cause.at)
+    wanted = checked_expiry(expires_at, max(cause.at, key.not_before))
+    if wanted == key.expires_at:
+        return None
+    if key.successor_key_id is not None and not _is_earlier(wanted, key.expires_at):
+        raise ConflictError(
+            f"The key was rotated: {key.successor_key_id} is its successor, and its own end may "
+            "only move earlier."
+        )
+    return _ending(key, wanted, cause)
+
+
+def ending_by(key: Key, expires_at: float | None, cause: Cause) -> Change[Key] | None:
+    """An active `key` ends no later than `expires_at`, whenever that is."""
+    return _ending(key, expires_at, cause) if _is_earlier(expires_at, key.expires_at) else None
+
+
+def _is_earlier(moment: float | None, than: float | None) -> bool:
+    return moment is not None and (than is None or moment < than)
+
+
+def _ending(key: Key, expires_at: float | None, cause: Cause) -> Change[Key]:
+    event = events.ExpiryChanged(**told(key, cause), before=key.expires_at, after=expires_at)
+    return _changed(replace(key, expires_at=expires_at), event)
 
 
 def _changed(key: Key, event: Event) -> Change[Key]:
@@ -261,7 +485,8 @@ def _changed(key: Key, event: Event) -> Change[Key]:
     return Change(key, (event, key.state()))
 
 
-def _told(key: Key, cause: Cause) -> dict[str, Any]:
+def told(key: Key, cause: Cause) -> dict[str, Any]:
+    """The members that all events about one key have in common."""
     return cause.told(key.network_id, key.network_affiliate_id) | {
         "key_id": key.key_id,
         "masked": key.masked,
@@ -269,86 +494,9 @@ def _told(key: Key, cause: Cause) -> dict[str, Any]:
     }
 
 
-# --- partners and networks ------------------------------------------------------------------------
-
-
-def with_firehose(
-    access: PartnerAccess, *, enabled: bool, cause: Cause
-) -> Change[PartnerAccess] | None:
-    """A partner may open streams from now on, or not any more."""
-    if access.firehose_enabled == enabled:
-        return None
-    kind = events.FirehoseEnabled if enabled else events.FirehoseDisabled
-    return _access_changed(access, kind, cause, firehose_enabled=enabled)
-
-
-def with_suspension(
-    access: PartnerAccess, *, suspended: bool, cause: Cause
-) -> Change[PartnerAccess] | None:
-    """The keys of a partner work from now on, or not any more."""
-    if access.suspended == suspended:
-        return None
-    kind = events.PartnerSuspended if suspended else events.PartnerResumed
-    return _access_changed(access, kind, cause, suspended=suspended)
-
-
-def _access_changed(
-    access: PartnerAccess, kind: type[Event], cause: Cause, **members: bool
-) -> Change[PartnerAccess]:
-    event = kind(**cause.told(access.network_id, access.network_affiliate_id))
-    access = msgspec.structs.replace(access, version=access.version + 1, **members)
-    return Change(access, (event, access))
-
-
-def with_budgets(
-    before: NetworkState, wanted: NetworkState, cause: Cause
-) -> Change[NetworkState] | None:
-    """A network has the budgets of `wanted`; each part that differs is an event of its own."""
-    then, after = _budget_texts(before), _budget_texts(wanted)
-    differing = [
-        events.BudgetChanged(
-            **cause.told(before.network_id, 0), realm=part, before=then[part], after=after[part]
-        )
-        for part in then
-        if then[part] != after[part]
-    ]
-    if not differing:
-        return None
-    now = msgspec.structs.replace(wanted, version=before.version + 1)
-    return Change(now, (*differing, now))
-
-
-def _budget_texts(state: NetworkState) -> dict[str, str]:
-    return {
-        "affiliate": f"{state.affiliate.rate:.15g}/s, burst {state.affiliate.burst}",
-        "granular": f"{state.granular_per_hour}/h",
-        "shadow": "report only" if state.shadow else "enforce",
-    }
-
-
 def denied(
     network_id: int, network_affiliate_id: int, action: str, permission: str, cause: Cause
 ) -> events.AccessDenied:
     """Somebody lacked `permission` for `action`."""
-    told = cause.told(network_id, network_affiliate_id)
-    return events.AccessDenied(**told, action=action, permission=permission)
-
-
-# --- reconciliation -------------------------------------------------------------------------------
-
-
-def mended(owned: Owned, seen: State | None, cause: Cause) -> Change[Owned]:
-    """`owned` anew, in a version that replaces the one that the doors have.
-
-    A key that they know as revoked stays revoked, whatever our table says: it may have been
-    restored to a time before.
-    """
-    version = max(owned.version, seen.version if seen else 0) + 1
-    if not isinstance(owned, Key):
-        again = msgspec.structs.replace(owned, version=version)
-        return Change(again, (again,))
-    known_as_revoked = isinstance(seen, KeyState) and seen.status == "revoked"
-    end = revoked(owned, cause) if known_as_revoked else None
-    key = replace(end.now if end else owned, version=version)
-    told = end.events[:1] if end else ()
-    return Change(key, (*told, key.state()))
+    members = cause.told(network_id, network_affiliate_id)
+    return events.AccessDenied(**members, action=action, permission=permission)

@@ -1,14 +1,15 @@
 """The projection of `network.partners.v1` (steps 6 to 8): who may have a key, whose keys work.
 
-A partner whose account becomes inactive or suspended, or who is removed, is suspended at the doors
-in the transaction that notes it; once active again, resumed. Records that come again or late change
-nothing.
+A partner whose account becomes inactive or suspended, or who is removed, is held by that at the
+doors in the transaction that notes it; once active again, this hold is lifted, and no other.
+Records that come again or late change nothing.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from services.keys import domain
+from services.keys.access.domain import with_hold
 from services.keys.domain import Cause
 from services.keys.store import PartnerChange, Removed, Unit
 from shared import events, topics
@@ -58,7 +59,8 @@ def partner_writer(
         now = clock.time()
         for access, status in await unit.misjudged(found, domain.SUSPENDING):
             cause = Cause(domain.SYSTEM, now, reason=f"account status: {status}")
-            change = domain.with_suspension(access, suspended=not access.suspended, cause=cause)
+            held = not access.held_by_status
+            change = with_hold(access, "account_status", held=held, cause=cause)
             if change is not None:
                 await unit.save(change.now)
                 told += change.events

@@ -7,14 +7,15 @@ at all (step 4). Every statement about one network names it.
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from itertools import groupby
 from typing import Any, Final, TypeVar, cast
 
 import asyncpg
-import msgspec
 
-from services.keys.domain import Key, Owned, Partner, state_of
+from services.keys.access.domain import Access
+from services.keys.domain import Key, Partner
+from services.keys.mending import Owned, state_of
 from services.keys.vault import DataKey
 from shared import events, outbox, topics
 from shared.errors import NotFoundError
@@ -28,41 +29,51 @@ PAGE_ROWS: Final = 2_000
 
 O = TypeVar("O", bound=Owned)  # noqa: E741 - a type variable
 
-_KEY_COLUMNS: Final = """key_id, network_id, network_affiliate_id, integration, digest, masked,
-    sealed, allowlist, expires_at, created_at, created_by, status, version, ended_at"""
-_ACCESS_COLUMNS: Final = "network_id, network_affiliate_id, version, firehose_enabled, suspended"
+KEY_COLUMNS: Final = """key_id, network_id, network_affiliate_id, integration, digest, masked,
+    sealed, allowlist, expires_at, created_at, created_by, status, version, ended_at, not_before,
+    created_by_name, predecessor_key_id, successor_key_id, rotated_at"""
+_KEY_FIELDS: Final = tuple(name.strip() for name in KEY_COLUMNS.split(","))
+_ACCESS_COLUMNS: Final = (
+    "network_id, network_affiliate_id, version, firehose_enabled, held_by_staff, held_by_status"
+)
 _BUDGET_COLUMNS: Final = (
     "network_id, version, affiliate_rate, affiliate_burst, granular_per_hour, shadow"
 )
 
 # A key is only ever found through its network.
 _LOCK_KEY: Final = f"""
-SELECT {_KEY_COLUMNS} FROM keys WHERE network_id = $1 AND key_id = $2 FOR UPDATE"""  # noqa: S608
-# Nothing is inserted where the integration has an active key, also one of a concurrent transaction.
+SELECT {KEY_COLUMNS} FROM keys WHERE network_id = $1 AND key_id = $2 FOR UPDATE"""  # noqa: S608
+# Nothing is inserted where the integration has an active key, also one of a concurrent transaction;
+# one that was rotated does not count.
 _INSERT_KEY: Final = f"""
-INSERT INTO keys ({_KEY_COLUMNS})
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
-ON CONFLICT (network_id, network_affiliate_id, lower(integration)) WHERE status = 'active'
+INSERT INTO keys ({KEY_COLUMNS})
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
+ON CONFLICT (network_id, network_affiliate_id, lower(integration))
+    WHERE status = 'active' AND successor_key_id IS NULL
 DO NOTHING RETURNING key_id"""  # noqa: S608
 _UPDATE_KEY: Final = """
-UPDATE keys SET status = $2, allowlist = $3, version = $4, ended_at = $5 WHERE key_id = $1"""
+UPDATE keys SET status = $2, allowlist = $3, version = $4, ended_at = $5, expires_at = $6,
+    successor_key_id = $7, rotated_at = $8
+WHERE key_id = $1"""
 _LAPSED: Final = f"""
-SELECT {_KEY_COLUMNS} FROM keys
+SELECT {KEY_COLUMNS} FROM keys
 WHERE status = 'active' AND expires_at <= $1
 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED"""  # noqa: S608
 _LAPSED_NAMESAKE: Final = f"""
-SELECT {_KEY_COLUMNS} FROM keys
+SELECT {KEY_COLUMNS} FROM keys
 WHERE network_id = $1 AND network_affiliate_id = $2 AND lower(integration) = lower($3)
-  AND status = 'active' AND expires_at <= $4
+  AND status = 'active' AND successor_key_id IS NULL AND expires_at <= $4
 FOR UPDATE"""  # noqa: S608
 
 # Newest first, behind the key of the cursor. Every filter may be null.
 _SEARCH: Final = f"""
-SELECT {_KEY_COLUMNS} FROM keys
+SELECT {KEY_COLUMNS} FROM keys
 WHERE network_id = $1
   AND ($2::bigint IS NULL OR network_affiliate_id = $2)
   AND ($3::text IS NULL OR $3 = CASE WHEN status = 'active' AND expires_at <= $4
-                                     THEN 'expired' ELSE status END)
+                                     THEN 'expired'
+                                     WHEN status = 'active' AND not_before > $4
+                                     THEN 'scheduled' ELSE status END)
   AND ($5::text IS NULL OR strpos(lower(integration), lower($5)) > 0
        OR key_id = $5 OR right(masked, 4) = $5)
   AND ($6::text IS NULL OR (created_at, key_id) <
@@ -78,7 +89,7 @@ _MASTER_KEY: Final = "SELECT fingerprint FROM master_key_check FOR SHARE"
 
 _PARTNER: Final = """
 SELECT network_id, network_affiliate_id, name, in_onboarding, has_technical_capacity,
-    has_fraud_flag, has_quality_flag
+    has_fraud_flag, has_quality_flag, account_status
 FROM partners WHERE network_id = $1 AND network_affiliate_id = $2 AND NOT is_removed"""
 # An older or equal version changes nothing; a newer one also brings a removed partner back.
 _UPSERT_PARTNERS: Final = """
@@ -97,14 +108,14 @@ UPDATE partners SET is_removed = true
 FROM unnest($1::bigint[], $2::bigint[]) AS gone (network_id, network_affiliate_id)
 WHERE partners.network_id = gone.network_id
   AND partners.network_affiliate_id = gone.network_affiliate_id"""
-# Which of these partners are suspended or not against what their status says.
+# Which of these partners are held or not against what their account's status says.
 _MISJUDGED: Final = """
 SELECT p.network_id, p.network_affiliate_id, p.account_status, p.is_removed
 FROM partners p
 JOIN unnest($1::bigint[], $2::bigint[]) AS asked (network_id, network_affiliate_id)
     USING (network_id, network_affiliate_id)
 LEFT JOIN partner_access a USING (network_id, network_affiliate_id)
-WHERE coalesce(a.suspended, false) <> (p.is_removed OR p.account_status = ANY($3::text[]))
+WHERE coalesce(a.held_by_status, false) <> (p.is_removed OR p.account_status = ANY($3::text[]))
 ORDER BY 1, 2"""
 
 _MAKE_ACCESS: Final = """
@@ -114,7 +125,8 @@ _LOCK_ACCESS: Final = f"""
 SELECT {_ACCESS_COLUMNS} FROM partner_access
 WHERE network_id = $1 AND network_affiliate_id = $2 FOR UPDATE"""  # noqa: S608
 _UPDATE_ACCESS: Final = """
-UPDATE partner_access SET version = $3, firehose_enabled = $4, suspended = $5
+UPDATE partner_access
+SET version = $3, firehose_enabled = $4, held_by_staff = $5, held_by_status = $6
 WHERE network_id = $1 AND network_affiliate_id = $2"""
 _MAKE_BUDGETS: Final = "INSERT INTO network_budgets (network_id) VALUES ($1) ON CONFLICT DO NOTHING"
 _BUDGETS: Final = f"SELECT {_BUDGET_COLUMNS} FROM network_budgets WHERE network_id = $1"  # noqa: S608
@@ -132,7 +144,7 @@ _IS_SETTLED: Final = """NOT EXISTS (
     SELECT FROM outbox WHERE topic = $3 AND key = name AND published_at IS NULL
 ) AS is_settled"""
 _KEY_STATES: Final = f"""
-SELECT {_KEY_COLUMNS}, name, {_IS_SETTLED}
+SELECT {KEY_COLUMNS}, name, {_IS_SETTLED}
 FROM (SELECT *, key_id AS name FROM keys) AS named
 WHERE name > $1 ORDER BY name LIMIT $2"""  # noqa: S608
 _ACCESS_STATES: Final = f"""
@@ -214,7 +226,7 @@ class Store:
                 search.behind,
                 limit,
             )
-        return [_key(row) for row in rows]
+        return [key_of_row(row) for row in rows]
 
     async def partner(self, network_id: int, network_affiliate_id: int) -> Partner:
         """A partner of the network.
@@ -223,10 +235,7 @@ class Store:
             NotFoundError: the network has no such partner, as far as the log has told.
         """
         with translated("reading a partner"):
-            row = await self._pool.fetchrow(_PARTNER, network_id, network_affiliate_id)
-        if row is None:
-            raise NotFoundError
-        return Partner(**row)
+            return await _partner(self._pool, network_id, network_affiliate_id)
 
     async def budgets(self, network_id: int) -> NetworkState:
         """The budgets of a network; version 0 and the defaults if none were set."""
@@ -251,7 +260,8 @@ class Unit:
     """One transaction. What it returns stays as it is until the end; `append` comes last."""
 
     def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+        self.connection = connection
+        """For the statements of an area's own store."""
 
     async def key(self, network_id: int, key_id: str) -> Key:
         """A key of the network, locked.
@@ -259,63 +269,71 @@ class Unit:
         Raises:
             NotFoundError: the network has no such key.
         """
-        row = await self._connection.fetchrow(_LOCK_KEY, network_id, key_id)
+        row = await self.connection.fetchrow(_LOCK_KEY, network_id, key_id)
         if row is None:
             raise NotFoundError
-        return _key(row)
+        return key_of_row(row)
 
     async def insert(self, key: Key) -> bool:
         """Add a key; False if its integration has an active one."""
-        found = await self._connection.fetchval(_INSERT_KEY, *_key_values(key))
+        found = await self.connection.fetchval(_INSERT_KEY, *_key_values(key))
         return found is not None
+
+    async def partner(self, network_id: int, network_affiliate_id: int) -> Partner:
+        """A partner of the network.
+
+        Raises:
+            NotFoundError: the network has no such partner, as far as the log has told.
+        """
+        return await _partner(self.connection, network_id, network_affiliate_id)
 
     async def lapsed(self, now: float, limit: int) -> list[Key]:
         """Up to `limit` active keys of any network whose time has ended, locked."""
-        return [_key(row) for row in await self._connection.fetch(_LAPSED, now, limit)]
+        return [key_of_row(row) for row in await self.connection.fetch(_LAPSED, now, limit)]
 
     async def lapsed_namesake(self, key: Key) -> Key | None:
         """The key of the same integration that was active until it lapsed, locked."""
-        row = await self._connection.fetchrow(
+        row = await self.connection.fetchrow(
             _LAPSED_NAMESAKE,
             key.network_id,
             key.network_affiliate_id,
             key.integration,
             key.created_at,
         )
-        return _key(row) if row else None
+        return key_of_row(row) if row else None
 
     async def data_key(self, network_id: int) -> DataKey | None:
         """The network's data key; None if it has none yet."""
-        row = await self._connection.fetchrow(_DATA_KEY, network_id)
+        row = await self.connection.fetchrow(_DATA_KEY, network_id)
         return DataKey(row["wrapped"], row["master_key"]) if row else None
 
     async def master_key(self) -> str:
         """The fingerprint of the master key that new data keys are wrapped under, kept so."""
-        return str(await self._connection.fetchval(_MASTER_KEY))
+        return str(await self.connection.fetchval(_MASTER_KEY))
 
     async def keep_data_key(self, network_id: int, made: DataKey) -> DataKey:
         """Keep `made` unless another transaction was faster; the one that is kept."""
-        await self._connection.execute(_MAKE_DATA_KEY, network_id, made.wrapped, made.master_key)
-        row = _present(await self._connection.fetchrow(_DATA_KEY, network_id))
+        await self.connection.execute(_MAKE_DATA_KEY, network_id, made.wrapped, made.master_key)
+        row = _present(await self.connection.fetchrow(_DATA_KEY, network_id))
         return DataKey(row["wrapped"], row["master_key"])
 
-    async def access(self, network_id: int, network_affiliate_id: int) -> PartnerAccess:
+    async def access(self, network_id: int, network_affiliate_id: int) -> Access:
         """What a partner may do, locked; version 0 if nothing was ever said."""
-        await self._connection.execute(_MAKE_ACCESS, network_id, network_affiliate_id)
-        row = await self._connection.fetchrow(_LOCK_ACCESS, network_id, network_affiliate_id)
+        await self.connection.execute(_MAKE_ACCESS, network_id, network_affiliate_id)
+        row = await self.connection.fetchrow(_LOCK_ACCESS, network_id, network_affiliate_id)
         return _access(_present(row))
 
     async def budgets(self, network_id: int) -> NetworkState:
         """The budgets of a network, locked; version 0 and the defaults if none were set."""
-        await self._connection.execute(_MAKE_BUDGETS, network_id)
-        row = await self._connection.fetchrow(_LOCK_BUDGETS, network_id)
+        await self.connection.execute(_MAKE_BUDGETS, network_id)
+        row = await self.connection.fetchrow(_LOCK_BUDGETS, network_id)
         return _budgets(_present(row))
 
     async def note_partners(self, found: Sequence[PartnerChange]) -> None:
         """Take in what the log says of partners, in its order, each version once."""
         for is_removal, run in groupby(found, key=lambda one: isinstance(one, Removed)):
             if is_removal:
-                await self._connection.execute(_REMOVE_PARTNERS, *_names(list(run)))
+                await self.connection.execute(_REMOVE_PARTNERS, *_names(list(run)))
             else:
                 await self._upsert_partners([one for one in run if isinstance(one, PartnerProfile)])
 
@@ -324,17 +342,17 @@ class Unit:
         for profile in sorted(profiles, key=lambda one: one.version):
             newest[profile.network_id, profile.network_affiliate_id] = profile
         columns = zip(*(_profile_values(profile) for profile in newest.values()), strict=True)
-        await self._connection.execute(_UPSERT_PARTNERS, *map(list, columns))
+        await self.connection.execute(_UPSERT_PARTNERS, *map(list, columns))
 
     async def misjudged(
         self, found: Sequence[PartnerChange], suspending: frozenset[str]
-    ) -> list[tuple[PartnerAccess, str]]:
-        """Of these partners, whose suspension is not what their account status asks for.
+    ) -> list[tuple[Access, str]]:
+        """Of these partners, whose hold by account status is not what that status asks for.
 
         Returns:
             The access of each, locked, and its status: `removed` or as the platform says.
         """
-        rows = await self._connection.fetch(_MISJUDGED, *_names(found), sorted(suspending))
+        rows = await self.connection.fetch(_MISJUDGED, *_names(found), sorted(suspending))
         return [
             (
                 await self.access(row["network_id"], row["network_affiliate_id"]),
@@ -349,7 +367,7 @@ class Unit:
         match owned:
             case Key():
                 found = await self.key(owned.network_id, owned.key_id)
-            case PartnerAccess():
+            case Access():
                 found = await self.access(owned.network_id, owned.network_affiliate_id)
             case NetworkState():
                 found = await self.budgets(owned.network_id)
@@ -359,17 +377,16 @@ class Unit:
         """Keep a changed thing, which this unit has locked."""
         match owned:
             case Key():
-                values = (owned.status, owned.allowlist, owned.version, owned.ended_at)
-                await self._connection.execute(_UPDATE_KEY, owned.key_id, *values)
-            case PartnerAccess():
-                await self._connection.execute(_UPDATE_ACCESS, *msgspec.structs.astuple(owned))
+                await self.connection.execute(_UPDATE_KEY, *_changing_values(owned))
+            case Access():
+                await self.connection.execute(_UPDATE_ACCESS, *astuple(owned))
             case NetworkState():
-                await self._connection.execute(_UPDATE_BUDGETS, *_budget_values(owned))
+                await self.connection.execute(_UPDATE_BUDGETS, *_budget_values(owned))
 
     async def pending(self, owned: Owned) -> list[int]:
         """The outbox rows of its state that Kafka has not confirmed yet."""
         topic, key = _place(state_of(owned))
-        return [row["id"] for row in await self._connection.fetch(_PENDING, topic.name, key)]
+        return [row["id"] for row in await self.connection.fetch(_PENDING, topic.name, key)]
 
     async def append(self, told: Sequence[Event], at: float) -> list[int]:
         """Have `told` published once this unit has committed; the ids of the outbox rows."""
@@ -377,13 +394,20 @@ class Unit:
         for event in told:
             topic, key = _place(event)
             records.append(outbox.record_of(topic, key, event, source=SOURCE, occurred_at=at))
-        return await outbox.append(self._connection, records)
+        return await outbox.append(self.connection, records)
 
     async def append_tombstone(self, key: Key, at: float) -> list[int]:
         """Have the state of `key` removed from the doors' topic; the ids of the outbox rows."""
         attributes = events.headers(KeyState, source=SOURCE, occurred_at=at)
         record = outbox.OutboxRecord(topics.KEYS_STATE.name, key.key_id, None, attributes)
-        return await outbox.append(self._connection, [record])
+        return await outbox.append(self.connection, [record])
+
+
+async def _partner(asked: Pool | Connection, network_id: int, partner_id: int) -> Partner:
+    row = await asked.fetchrow(_PARTNER, network_id, partner_id)
+    if row is None:
+        raise NotFoundError
+    return Partner(**row)
 
 
 def _place(event: Event) -> tuple[Topic, str]:
@@ -402,37 +426,39 @@ def _place(event: Event) -> tuple[Topic, str]:
             return topics.KEYS_EVENTS, key
 
 
-def _key(row: asyncpg.Record) -> Key:
-    return Key(
-        key_id=row["key_id"],
-        network_id=row["network_id"],
-        network_affiliate_id=row["network_affiliate_id"],
-        integration=row["integration"],
-        digest=row["digest"],
-        masked=row["masked"],
-        sealed=row["sealed"],
-        allowlist=tuple(row["allowlist"]),
-        expires_at=row["expires_at"],
-        created_at=row["created_at"],
-        created_by=row["created_by"],
-        status=row["status"],
-        version=row["version"],
-        ended_at=row["ended_at"],
+def key_of_row(row: asyncpg.Record) -> Key:
+    """A key from a row with `KEY_COLUMNS`."""
+    values = {name: row[name] for name in _KEY_FIELDS}
+    return Key(**values | {"allowlist": tuple(row["allowlist"])})
+
+
+def _changing_values(key: Key) -> tuple[Any, ...]:
+    """In the order of `_UPDATE_KEY`."""
+    return (
+        key.key_id,
+        key.status,
+        key.allowlist,
+        key.version,
+        key.ended_at,
+        key.expires_at,
+        key.successor_key_id,
+        key.rotated_at,
     )
 
 
 def _key_values(key: Key) -> tuple[Any, ...]:
-    """In the order of `_KEY_COLUMNS`."""
-    return tuple(getattr(key, name.strip()) for name in _KEY_COLUMNS.split(","))
+    """In the order of `KEY_COLUMNS`."""
+    return tuple(getattr(key, name) for name in _KEY_FIELDS)
 
 
-def _access(row: asyncpg.Record) -> PartnerAccess:
-    return PartnerAccess(
+def _access(row: asyncpg.Record) -> Access:
+    return Access(
         network_id=row["network_id"],
         network_affiliate_id=row["network_affiliate_id"],
         version=row["version"],
         firehose_enabled=row["firehose_enabled"],
-        suspended=row["suspended"],
+        held_by_staff=row["held_by_staff"],
+        held_by_status=row["held_by_status"],
     )
 
 
@@ -481,7 +507,7 @@ def _present(row: asyncpg.Record | None) -> asyncpg.Record:
 
 
 _STATES: Final[dict[str, tuple[str, Callable[[asyncpg.Record], Owned]]]] = {
-    topics.KEYS_STATE.name: (_KEY_STATES, _key),
+    topics.KEYS_STATE.name: (_KEY_STATES, key_of_row),
     topics.PARTNERS_ACCESS.name: (_ACCESS_STATES, _access),
     topics.NETWORKS_STATE.name: (_BUDGET_STATES, _budgets),
 }

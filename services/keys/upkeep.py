@@ -13,8 +13,9 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
-from services.keys import domain
-from services.keys.domain import Cause, Key, Owned, State
+from services.keys import domain, mending
+from services.keys.domain import Cause, Key
+from services.keys.mending import Owned, State
 from services.keys.metrics import KeysMetrics
 from services.keys.store import PAGE_ROWS, Expected, Store, Unit
 from shared.clock import Clock
@@ -125,8 +126,8 @@ class Upkeep:
 
     async def _mend_if_needed(self, replica: Replica[Any], expected: Expected) -> None:
         seen: State | None = replica.get(expected.name)
-        is_over = domain.is_over(expected.owned, self._clock.time() - self._keep_seconds)
-        wanted = None if is_over else domain.state_of(expected.owned)
+        is_over = mending.is_over(expected.owned, self._clock.time() - self._keep_seconds)
+        wanted = None if is_over else mending.state_of(expected.owned)
         if not expected.is_settled or (seen == wanted and not replica.is_withheld(expected.name)):
             return
         async with self._store.transaction("mending a state") as unit:
@@ -143,7 +144,6 @@ class Upkeep:
         if is_over and isinstance(owned, Key):
             await unit.append_tombstone(owned, now)
             return
-        cause = Cause(domain.SYSTEM, now, reason="the log knew it as revoked")
-        change = domain.mended(owned, seen, cause)
+        change = mending.mended(owned, seen, Cause(domain.SYSTEM, now))
         await unit.save(change.now)
         await unit.append(change.events, now)

@@ -4,7 +4,7 @@ Moments are RFC 3339 text in UTC. A member that a request does not know is refus
 misspelt in an allowlist call must not pass for an empty list.
 """
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
@@ -65,35 +65,6 @@ class SetAllowlist(Because):
     allowlist: Addresses
 
 
-class SetFirehose(Because):
-    """Whether the partner may open streams."""
-
-    enabled: bool
-
-
-class BudgetModel(Model):
-    """A token bucket: `rate` requests a second, `burst` at once."""
-
-    rate: float = Field(gt=0, le=1e6, allow_inf_nan=False, examples=[5])
-    burst: int = Field(ge=1, le=1_000_000, examples=[20])
-
-
-class Budgets(Model):
-    """The budgets that all keys of the network share."""
-
-    affiliate: BudgetModel
-    granular_per_hour: int = Field(
-        ge=1, le=10_000_000, description="Granular reports in a rolling hour.", examples=[1000]
-    )
-    shadow: bool = Field(description="Whether the gateway only reports what it would refuse.")
-
-
-class SetBudgets(Budgets):
-    """The budgets that replace the present ones."""
-
-    reason: Reason = ""
-
-
 # --- answers --------------------------------------------------------------------------------------
 
 
@@ -104,7 +75,7 @@ class KeyRow(Model):
     network_affiliate_id: int = Field(examples=[7])
     integration: str = Field(examples=["reporting"])
     masked: str = Field(examples=["aff_…x7Qp"])
-    status: domain.Status
+    status: domain.ShownStatus
     allowlist: list[str] = Field(examples=[["192.0.2.7"]])
     created_at: str = Field(examples=[MOMENT])
     created_by: str = Field(examples=["user-7"])
@@ -144,21 +115,6 @@ class KeysPage(Model):
     paging: Paging
 
 
-class Firehose(Model):
-    """What a partner may stream."""
-
-    network_affiliate_id: int = Field(examples=[7])
-    enabled: bool
-    suspended: bool = Field(description="Whether the partner's keys are out of work altogether.")
-    propagated: bool
-
-
-class ChangedBudgets(Budgets):
-    """The budgets after a change."""
-
-    propagated: bool
-
-
 class Refusal(Model):
     """An error; the three texts are the same."""
 
@@ -173,6 +129,3 @@ class Ineligible(Refusal):
     reasons: list[domain.Obstacle] | None = Field(
         None, description="All of them, if the partner may have none."
     )
-
-
-Status = Literal["active", "revoked", "expired"]

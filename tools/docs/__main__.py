@@ -9,7 +9,7 @@ import yaml
 from fastapi import FastAPI
 
 from services.audit.api import build_api
-from services.keys.api import create_app
+from services.keys import api as keys
 from services.reporting.catalog import api as catalog
 from services.reporting.reports import api as reports
 from shared.http import new_app
@@ -33,7 +33,7 @@ def _apps() -> list[FastAPI]:
     reporting = new_app("reporting", "")
     reporting.include_router(reports.router(nothing, nothing))
     reporting.include_router(catalog.router(nothing, nothing))
-    return [build_api(nothing, nothing, nothing), create_app(nothing, nothing, nothing), reporting]
+    return [build_api(nothing, nothing, nothing), keys.described(), reporting]
 
 
 def _yaml(document: object) -> str:

@@ -5,16 +5,18 @@ from typing import Any
 
 import pytest
 
-from services.keys import api, wire
+from services.keys import api, edge, wire
+from services.keys.access import api as access_api
+from services.keys.access import wire as access_wire
+from services.keys.access.domain import Access
 from shared import outbox, routes, sinks
 from shared.errors import InvalidError, NotFoundError
-from shared.events import NetworkState, PartnerAccess
+from shared.events import NetworkState
 from tests.keys_parts import KEY, NOW
 
 
 def document() -> dict[str, Any]:
-    nothing: Any = None
-    return api.create_app(nothing, nothing, nothing).openapi()
+    return api.described().openapi()
 
 
 def test_the_service_serves_its_rows_of_the_route_table():
@@ -43,9 +45,12 @@ def test_answers_have_the_documented_shape():
     row = api.key_row(KEY, NOW)
     wire.KeyRow(**row)
     wire.ShownKey(**row, key="aff_x", propagated=True)
-    access = PartnerAccess(network_id=1, network_affiliate_id=7, version=1)
-    wire.Firehose(**api.firehose_row(access), propagated=False)
-    wire.ChangedBudgets(**api.budgets_row(NetworkState(network_id=1, version=1)), propagated=True)
+    access = Access(network_id=1, network_affiliate_id=7, held_by_staff=True)
+    access_wire.Firehose(**access_api.firehose_row(access), propagated=False)
+    access_wire.Suspension(**access_api.suspension_row(access), propagated=False)
+    access_wire.ChangedBudgets(
+        **access_api.budgets_row(NetworkState(network_id=1, version=1)), propagated=True
+    )
 
 
 def test_a_row_shows_no_secret():
@@ -61,10 +66,10 @@ def test_a_row_shows_no_secret():
 def test_an_id_that_cannot_exist_finds_nothing(text: str):
     """It is answered like any unknown one, and never reaches the database."""
     with pytest.raises(NotFoundError):
-        api._key_id(text)
+        edge.key_id_of(text)
     with pytest.raises(InvalidError, match="cursor"):
         api._behind(text)
-    assert api._key_id(wire.KEY_ID) == api._behind(wire.KEY_ID) == wire.KEY_ID
+    assert edge.key_id_of(wire.KEY_ID) == api._behind(wire.KEY_ID) == wire.KEY_ID
 
 
 def test_the_migration_holds_what_the_patterns_ask_for():

@@ -5,25 +5,28 @@ from itertools import product
 
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from services.keys import domain
-from services.keys.domain import Cause, IneligibleError, Partner
+from services.keys.domain import IneligibleError, Partner
 from shared import events
 from shared.errors import ConflictError, InvalidError
-from shared.events import Actor, Budget, KeyState, NetworkState, PartnerAccess
-from tests.keys_parts import KEY, NOW
-
-CAUSE = Cause(Actor(subject="user-7", behind="user-1"), NOW, "why", "request-1", "192.0.2.1")
+from shared.events import KeyState
+from tests.keys_parts import CAUSE, KEY, NOW
 
 
-@pytest.mark.parametrize("flags", list(product([False, True], repeat=4)))
+@pytest.mark.parametrize("flags", list(product([False, True], repeat=5)))
 def test_every_obstacle_is_told_and_no_other(flags):
-    """All sixteen combinations; none means that a key may be issued."""
-    onboarding, incapable, fraud, quality = flags
-    partner = Partner(201, 7, "Cedar", onboarding, not incapable, fraud, quality)
-    names = ("in_onboarding", "no_technical_capacity", "fraud_flag", "quality_flag")
+    """All combinations; none means that a key may be issued."""
+    onboarding, incapable, fraud, quality, inactive = flags
+    status = "inactive" if inactive else "active"
+    partner = Partner(201, 7, "Cedar", onboarding, not incapable, fraud, quality, status)
+    names = (
+        "in_onboarding",
+        "no_technical_capacity",
+        "fraud_flag",
+        "quality_flag",
+        "account_inactive",
+    )
     expected = tuple(name for name, stands in zip(names, flags, strict=True) if stands)
     assert partner.obstacles() == expected
 
@@ -125,64 +128,6 @@ def test_a_lapsed_key_is_not_shown_but_may_be_revoked():
 def test_the_same_allowlist_is_no_change():
     """No event tells of nothing."""
     assert domain.with_allowlist(KEY, KEY.allowlist, CAUSE) is None
-
-
-def test_access_changes_one_thing_at_a_time():
-    """Streams and suspension do not touch each other, and no change is no event."""
-    access = PartnerAccess(network_id=201, network_affiliate_id=7, version=4, suspended=True)
-    change = domain.with_firehose(access, enabled=True, cause=CAUSE)
-    assert type(change.events[0]) is events.FirehoseEnabled
-    assert change.now == msgspec.structs.replace(access, version=5, firehose_enabled=True)
-    assert change.events[1] == change.now
-    assert domain.with_firehose(change.now, enabled=True, cause=CAUSE) is None
-    resumed = domain.with_suspension(change.now, suspended=False, cause=CAUSE)
-    assert type(resumed.events[0]) is events.PartnerResumed
-    assert resumed.now.firehose_enabled
-
-
-def test_each_part_of_a_budget_that_differs_is_told():
-    """Before and after in words; the state follows."""
-    before = NetworkState(network_id=201, version=3)
-    wanted = NetworkState(
-        network_id=201, version=0, affiliate=Budget(rate=7.5, burst=20), shadow=True
-    )
-    change = domain.with_budgets(before, wanted, CAUSE)
-    *differing, state = change.events
-    assert [(event.realm, event.before, event.after) for event in differing] == [
-        ("affiliate", "5/s, burst 20", "7.5/s, burst 20"),
-        ("shadow", "enforce", "report only"),
-    ]
-    assert state == change.now == msgspec.structs.replace(wanted, version=4)
-    assert domain.with_budgets(change.now, wanted, CAUSE) is None
-
-
-@given(
-    st.sampled_from(["active", "revoked", "expired"]),
-    st.integers(1, 9),
-    st.none() | st.tuples(st.sampled_from(["active", "revoked", "expired"]), st.integers(1, 9)),
-)
-def test_a_mended_state_replaces_the_seen_one_and_never_revives(status, version, seen):
-    """It is newer than both, and revoked if either was, whichever the database was restored to."""
-    key = replace(KEY, status=status, version=version, ended_at=None if status == "active" else 1.0)
-    known = None
-    if seen is not None:
-        known = msgspec.structs.replace(key.state(), status=seen[0], version=seen[1])
-    change = domain.mended(key, known, CAUSE)
-    state = change.events[-1]
-    assert state == change.now.state()
-    assert state.version > max(version, seen[1] if seen else 0)
-    was_revoked = "revoked" in (status, seen[0] if seen else "")
-    assert state.status == ("revoked" if was_revoked else status)
-    newly_revoked = was_revoked and status != "revoked"
-    assert [type(event) for event in change.events[:-1]] == [events.KeyRevoked] * newly_revoked
-
-
-def test_doors_forget_an_ended_key_only_after_its_time():
-    """And never one that is active."""
-    ended = replace(KEY, status="revoked", ended_at=NOW)
-    assert not domain.is_over(ended, NOW)
-    assert domain.is_over(ended, NOW + 0.1)
-    assert not domain.is_over(KEY, NOW * 2)
 
 
 def test_a_key_state_is_what_its_schema_says():

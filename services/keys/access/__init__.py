@@ -1,0 +1,1 @@
+"""What partners may do beyond their keys: streams, suspensions, and the budgets they share."""
