@@ -57,6 +57,7 @@ def environment(settings: StackSettings, secrets: Secrets) -> Mapping[str, str]:
         "DATABASE_URL": settings.database,
         "IDENTITY_SECRETS": secrets.identity,
         "KEYS_MASTER_KEY_FILE": str(secrets.master_key),
+        "KEYS_PUBLIC_URL": url(settings, GATEWAY),
         "JWT_JWKS": str(secrets.jwks),
         "JWT_ISSUER": JWT_ISSUER,
         "JWT_AUDIENCE": JWT_AUDIENCE,

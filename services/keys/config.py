@@ -1,11 +1,15 @@
 """Settings of the key service."""
 
+import re
 from pathlib import Path
+from typing import Final
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from shared.config import IdentitySettings, ServiceSettings, TokenSettings
+
+_BASE_URL: Final = re.compile(r"https?://[^/?#@\s]+(/[^?#\s]*)?")
 
 
 class KeysSettings(IdentitySettings, TokenSettings, ServiceSettings):
@@ -42,3 +46,14 @@ class KeysSettings(IdentitySettings, TokenSettings, ServiceSettings):
 
     ended_keep_seconds: float = Field(30 * 86_400.0, gt=0)
     """How long the doors remember an ended key by name before its state leaves their topic."""
+
+    public_url: str = "http://127.0.0.1:8080"
+    """Where partners reach the gateway; single-use links begin with it. Use https outside a test:
+    whoever reads a link on its way can use it."""
+
+    @field_validator("public_url")
+    @classmethod
+    def _is_base_url(cls, value: str) -> str:
+        if not _BASE_URL.fullmatch(value):
+            raise ValueError("needs http:// or https:// and a host, without query or fragment")
+        return value.rstrip("/")
