@@ -60,9 +60,17 @@ def links(key_id: KeyId, network: Network, *, as_json: AsJson = False) -> None:
         print_table(map(keys_view.link_line, answer["shares"]), keys_view.LINK_COLUMNS)
 
 
-def withdraw(key_id: KeyId, link_id: LinkId, network: Network, *, as_json: AsJson = False) -> None:
+def withdraw(
+    key_id: KeyId,
+    link_id: LinkId,
+    network: Network,
+    *,
+    reason: Reason = "",
+    as_json: AsJson = False,
+) -> None:
     """Withdraw a link that nobody has opened."""
-    answer = staff(network).call("DELETE", f"{of_key(key_id)}/shares/{link_id}")
+    path = f"{of_key(key_id)}/shares/{link_id}"
+    answer = staff(network).call("DELETE", path, params=given(reason=reason))
     if as_json:
         print_json(answer)
     else:

@@ -32,8 +32,8 @@ LINK_COLUMNS: Final[Columns] = (
     ("created", "made (UTC)"),
     ("created_by", "by"),
     ("expires", "expires (UTC)"),
-    ("opened", "opened (UTC)"),
-    ("opened_ip", "from"),
+    ("ended", "ended (UTC)"),
+    ("opened_ip", "opened from"),
 )
 WARNINGS: Final[Mapping[str, str]] = {
     "unused_90_days": "unused for 90 days",
@@ -97,10 +97,10 @@ def link_line(row: Row) -> dict[str, Any]:
         "share_id": row["share_id"],
         "state": row["state"],
         "created": readable(row["created_at"]),
-        "created_by": row["created_by"],
+        "created_by": row["created_by_name"] or row["created_by"],
         "expires": readable(row["expires_at"]),
-        "opened": readable(row.get("opened_at")),
-        "opened_ip": row.get("opened_ip"),
+        "ended": readable(row["ended_at"]),
+        "opened_ip": row["opened_ip"],
     }
 
 

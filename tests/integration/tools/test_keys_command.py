@@ -21,9 +21,11 @@ LINK = {
     "state": "open",
     "created_at": "2026-01-31T12:00:00.000Z",
     "created_by": "user-7",
+    "created_by_name": "Ada",
     "expires_at": "2026-02-01T12:00:00.000Z",
     "opened_at": None,
     "opened_ip": None,
+    "ended_at": None,
 }
 
 
@@ -93,7 +95,11 @@ def keys(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
             ("POST", f"/apikeys/{KEY}/shares", {"expires_in_seconds": 7_200}),
         ),
         (("links", KEY), {"shares": [LINK]}, ("GET", f"/apikeys/{KEY}/shares", None)),
-        (("withdraw", KEY, "share_1"), LINK, ("DELETE", f"/apikeys/{KEY}/shares/share_1", None)),
+        (
+            ("withdraw", KEY, "share_1", "--reason", "a mistake"),
+            LINK,
+            ("DELETE", f"/apikeys/{KEY}/shares/share_1?reason=a+mistake", None),
+        ),
         (
             ("suspend", "7", "--reason", "fraud"),
             {"network_affiliate_id": 7, "suspended": True, "holds": ["staff"], "propagated": True},
