@@ -51,6 +51,10 @@ def _staff(method: str, template: str) -> Route:
     return Route(method, template, "keys", authentication="jwt", realm="none")
 
 
+def _visitor(method: str, template: str) -> Route:
+    return Route(method, template, "keys", authentication="none", realm="none")
+
+
 def _operator(method: str, template: str) -> Route:
     return Route(method, template, "audit", authentication="jwt", realm="none")
 
@@ -66,11 +70,19 @@ ROUTES: Final[tuple[Route, ...]] = (
     _staff("POST", "/v1/networks/affiliates/{affiliate_id}/apikeys"),
     _staff("GET", "/v1/networks/affiliates/{affiliate_id}/apikeys"),
     _staff("GET", "/v1/networks/apikeys"),
+    _staff("GET", "/v1/networks/apikeys/export"),
+    _staff("GET", "/v1/networks/apikeys/{key_id}"),
     _staff("POST", "/v1/networks/apikeys/{key_id}/reveal"),
     _staff("POST", "/v1/networks/apikeys/{key_id}/revoke"),
     _staff("PUT", "/v1/networks/apikeys/{key_id}/allowlist"),
     _staff("PUT", "/v1/networks/affiliates/{affiliate_id}/firehose"),
     _staff("PUT", "/v1/networks/affiliates/{affiliate_id}/suspension"),
+    _staff("POST", "/v1/networks/apikeys/{key_id}/shares"),
+    _staff("GET", "/v1/networks/apikeys/{key_id}/shares"),
+    _staff("DELETE", "/v1/networks/apikeys/{key_id}/shares/{share_id}"),
+    _visitor("GET", "/v1/shares/{token}"),
+    _visitor("POST", "/v1/shares/{token}"),
+    _staff("GET", "/v1/partner/apikeys"),
     _staff("GET", "/v1/networks/budgets"),
     _staff("PUT", "/v1/networks/budgets"),
     _operator("GET", "/v1/audit/entries"),

@@ -4,11 +4,11 @@ A request comes through the gateway with its signed identity (for the address an
 and with the caller's own token, which is verified here. Each route is parse, call, render.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from http import HTTPStatus
 from typing import Annotated, Any, Final
 
-from fastapi import Depends, FastAPI, Query, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
 
 from services.keys import domain, edge, wire
 from services.keys.access import api as access_routes
@@ -16,27 +16,16 @@ from services.keys.access.handlers import AccessHandlers
 from services.keys.domain import Key, Wish
 from services.keys.edge import Authenticate, KeyId, PartnerId
 from services.keys.handlers import Handlers, Shown
+from services.keys.portal import api as portal_routes
+from services.keys.portal.handlers import PortalHandlers
+from services.keys.shares import api as share_routes
+from services.keys.shares.handlers import ShareHandlers
 from services.keys.staff import Staff
-from services.keys.store import Search
+from services.keys.table import api as table_routes
+from services.keys.table.handlers import TableHandlers
 from shared.clock import rfc3339
-from shared.errors import InvalidError
 from shared.http import IdentityCheck, JsonResponse, error_body, new_app, request_id
 from shared.tokens import TokenVerifier
-
-LIMIT_DEFAULT: Final = 100
-LIMIT_MAX: Final = 1_000
-
-Limit = Annotated[int, Query(ge=1, le=LIMIT_MAX, description="Rows a page.")]
-Status = Annotated[domain.ShownStatus | None, Query(description="Only keys of this status.")]
-Text = Annotated[
-    str | None,
-    Query(
-        max_length=domain.INTEGRATION_LENGTH_MAX,
-        pattern=r"^[^\x00]*$",
-        description="Part of an integration's name, a key id, or the last four of a key.",
-    ),
-]
-Cursor = Annotated[str | None, Query(description="`paging.next_cursor` of the page before.")]
 
 _REFUSED: Final[edge.Responses] = {
     409: {
@@ -52,6 +41,9 @@ class Areas:
 
     keys: Handlers
     access: AccessHandlers
+    table: TableHandlers
+    shares: ShareHandlers
+    portal: PortalHandlers
 
 
 def described() -> FastAPI:
@@ -71,11 +63,13 @@ def create_app(areas: Areas, identity: IdentityCheck, tokens: TokenVerifier) -> 
         return Staff(caller, signed.request_id, signed.client_ip)
 
     _add_issue(app, areas.keys, staff)
-    _add_lists(app, areas.keys, staff)
     _add_reveal(app, areas.keys, staff)
     _add_revoke(app, areas.keys, staff)
     _add_allowlist(app, areas.keys, staff)
     access_routes.add_routes(app, areas.access, staff)
+    table_routes.add_routes(app, areas.table, staff)
+    share_routes.add_routes(app, areas.shares, identity, staff)
+    portal_routes.add_routes(app, areas.portal, staff)
     return app
 
 
@@ -99,48 +93,6 @@ def _add_issue(app: FastAPI, handlers: Handlers, authenticate: Authenticate) -> 
         )
         shown = await handlers.issue(staff, affiliate_id, wish)
         return _secret(shown, handlers, HTTPStatus.CREATED)
-
-
-def _add_lists(app: FastAPI, handlers: Handlers, authenticate: Authenticate) -> None:
-    async def listed(staff: Staff, search: Search, limit: int) -> Response:
-        found = await handlers.search(staff, search, limit + 1)
-        page = found[:limit]
-        return JsonResponse(
-            {
-                "apikeys": [key_row(key, handlers.clock.time()) for key in page],
-                "paging": {
-                    "limit": limit,
-                    "next_cursor": page[-1].key_id if len(found) > limit else None,
-                },
-            }
-        )
-
-    @app.get(
-        "/v1/networks/affiliates/{affiliate_id}/apikeys",
-        response_model=wire.KeysPage,
-        responses=edge.ERRORS | edge.NOT_FOUND,
-    )
-    async def list_keys_of_partner(
-        staff: Annotated[Staff, Depends(authenticate)],
-        affiliate_id: PartnerId,
-        search: Annotated[Search, Depends(_search)],
-        limit: Limit = LIMIT_DEFAULT,
-    ) -> Response:
-        """The keys of a partner, newest first."""
-        return await listed(staff, replace(search, network_affiliate_id=affiliate_id), limit)
-
-    @app.get("/v1/networks/apikeys", response_model=wire.KeysPage, responses=edge.ERRORS)
-    async def list_keys(
-        staff: Annotated[Staff, Depends(authenticate)],
-        search: Annotated[Search, Depends(_search)],
-        limit: Limit = LIMIT_DEFAULT,
-    ) -> Response:
-        """The keys of the network, newest first."""
-        return await listed(staff, search, limit)
-
-
-def _search(status: Status = None, search: Text = None, cursor: Cursor = None) -> Search:
-    return Search(status=status, text=search, behind=_behind(cursor))
 
 
 def _add_reveal(app: FastAPI, handlers: Handlers, authenticate: Authenticate) -> None:
@@ -216,12 +168,6 @@ def _secret(shown: Shown, handlers: Handlers, status: HTTPStatus) -> Response:
     row = key_row(shown.key, handlers.clock.time())
     secret = {"key": shown.secret.reveal(), "propagated": shown.propagated}
     return JsonResponse(row | secret, status_code=status, headers=edge.NO_STORE)
-
-
-def _behind(cursor: str | None) -> str | None:
-    if cursor is not None and not domain.KEY_ID.fullmatch(cursor):
-        raise InvalidError("cursor: not one of this list; take paging.next_cursor as it came.")
-    return cursor
 
 
 async def _on_ineligible(request: Request, error: Exception) -> Response:

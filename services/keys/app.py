@@ -14,9 +14,18 @@ from services.keys.master_keys.holding import Holding
 from services.keys.master_keys.source import Source
 from services.keys.master_keys.store import MasterKeysStore
 from services.keys.metrics import KeysMetrics
+from services.keys.portal.handlers import PortalHandlers
+from services.keys.portal.store import PortalStore
 from services.keys.sealing import Sealing
+from services.keys.shares.credentials import Passphrases
+from services.keys.shares.handlers import ShareHandlers
+from services.keys.shares.names import NetworkNames
+from services.keys.shares.purge import Purge
+from services.keys.shares.store import ShareStore
 from services.keys.staff import Permits
 from services.keys.store import PartnerChange, Store
+from services.keys.table.handlers import TableHandlers
+from services.keys.table.store import TableStore
 from services.keys.telling import Confirmations
 from services.keys.upkeep import Upkeep
 from services.keys.usage import projection as usage
@@ -26,7 +35,7 @@ from services.keys.vault import Vault
 from shared import topics
 from shared.clock import SystemClock
 from shared.config import load
-from shared.events import KeyState, NetworkState, PartnerAccess, partner_key
+from shared.events import KeyState, NetworkProfile, NetworkState, PartnerAccess, partner_key
 from shared.http import AsgiApp, IdentityCheck
 from shared.identity import IdentitySigner
 from shared.outbox import Relay, RelayMetrics, RelaySettings, open_relay
@@ -78,8 +87,10 @@ async def _opened(
     projections = ProjectionMetrics(metrics.registry, "keys")
     _project(lifecycle, pool, settings, projections)
     await _follow_use(stack, lifecycle, settings, metrics, projections)
-    _keep_up(lifecycle, store, relay, settings, metrics)
-    areas = _areas(store, Sealing(vault), relay, settings, metrics)
+    profiles = _profiles(settings)
+    _keep_up(lifecycle, store, relay, settings, metrics, profiles=profiles)
+    lifecycle.run_task("purge of links", Purge(ShareStore(pool), CLOCK).run)
+    areas = _areas(pool, Sealing(vault), relay, settings, metrics, profiles=profiles)
     signer = IdentitySigner(settings.identity_secrets.get_secret_value())
     return create_app(areas, IdentityCheck(signer, CLOCK), TokenVerifier(settings, CLOCK))
 
@@ -92,13 +103,32 @@ async def _hold_master_keys(stack: AsyncExitStack, lifecycle: Lifecycle, holding
 
 
 def _areas(
-    store: Store, sealing: Sealing, relay: Relay, settings: KeysSettings, metrics: KeysMetrics
+    pool: Pool,
+    sealing: Sealing,
+    relay: Relay,
+    settings: KeysSettings,
+    metrics: KeysMetrics,
+    *,
+    profiles: Replica[NetworkProfile],
 ) -> Areas:
+    store = Store(pool)
     permits = Permits(store, CLOCK, metrics)
     confirmations = Confirmations(relay, metrics, settings.confirm_seconds)
     return Areas(
         keys=Handlers(store, sealing, permits, confirmations, CLOCK),
         access=AccessHandlers(store, permits, confirmations, CLOCK),
+        table=TableHandlers(TableStore(pool), store, Usages(pool), permits, CLOCK),
+        shares=ShareHandlers(
+            ShareStore(pool),
+            sealing,
+            permits,
+            confirmations,
+            Passphrases(),
+            CLOCK,
+            NetworkNames(profiles).of,
+            settings.public_url,
+        ),
+        portal=PortalHandlers(PortalStore(pool), sealing, permits, confirmations, CLOCK),
     )
 
 
@@ -169,6 +199,8 @@ def _keep_up(
     relay: Relay,
     settings: KeysSettings,
     metrics: KeysMetrics,
+    *,
+    profiles: Replica[NetworkProfile],
 ) -> None:
     """The comparison of tables and topics; an unreadable record is one that has to be replaced."""
     common: dict[str, Any] = {"clock": CLOCK, "client_id": "keys", "unreadable": "withhold"}
@@ -185,9 +217,9 @@ def _keep_up(
         **common,
     )
     replicas = (keys, access, networks)
-    for replica in replicas:
+    for replica in (*replicas, profiles):
         lifecycle.run_task(f"replica {replica.topic.name}", replica.run)
-    metrics.registry.register(ReplicaCollector(replicas))
+    metrics.registry.register(ReplicaCollector((*replicas, profiles)))
     upkeep = Upkeep(
         store,
         replicas,
@@ -198,6 +230,19 @@ def _keep_up(
         keep_seconds=settings.ended_keep_seconds,
     )
     lifecycle.run_task("upkeep", upkeep.run)
+
+
+def _profiles(settings: KeysSettings) -> Replica[NetworkProfile]:
+    """The networks' names; an unreadable record leaves the name before it."""
+    return Replica(
+        settings.kafka_bootstrap,
+        topics.NETWORK_PROFILE,
+        NetworkProfile,
+        key_of=lambda profile: str(profile.network_id),
+        clock=CLOCK,
+        client_id="keys",
+        unreadable="keep",
+    )
 
 
 def _partner_of(access: PartnerAccess) -> str:

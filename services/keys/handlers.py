@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from services.keys import allowlist, domain
 from services.keys.domain import Key, Made, Partner, Wish
 from services.keys.sealing import Sealing
-from services.keys.staff import CHANGE, READ, SUPER_USER, Permits, Staff
-from services.keys.store import Search, Store, Unit
+from services.keys.staff import CHANGE, SUPER_USER, Permits, Staff
+from services.keys.store import Store, Unit
 from services.keys.telling import Confirmations, Confirmed, keep, tell
 from shared import partner_key
 from shared.clock import Clock
@@ -92,17 +92,6 @@ class Handlers:
     async def _made(self, unit: Unit, network_id: int) -> Made:
         key_id, secret = f"key_{secrets.token_hex(10)}", partner_key.generate()
         return Made(key_id, secret, await self.sealing.sealed(unit, network_id, key_id, secret))
-
-    async def search(self, staff: Staff, search: Search, limit: int) -> list[Key]:
-        """Up to `limit` keys of the network, newest first.
-
-        Raises:
-            NotFoundError: the search is for a partner that the network does not have.
-        """
-        await self.permits.permit(staff, READ, "list keys", search.network_affiliate_id or 0)
-        if search.network_affiliate_id is not None:
-            await self.store.partner(staff.network_id, search.network_affiliate_id)
-        return await self.store.search(staff.network_id, search, self.clock.time(), limit)
 
     async def reveal(self, staff: Staff, key_id: str, reason: str) -> Shown:
         """The secret of a live key; that it was shown is committed before it is answered.

@@ -12,9 +12,11 @@ from itertools import groupby
 from typing import Any, Final, TypeVar, cast
 
 import asyncpg
+import msgspec
 
 from services.keys.access.domain import Access
 from services.keys.domain import Key, Partner
+from services.keys.idempotency import KEEP_SECONDS, Answered, Once
 from services.keys.mending import Owned, state_of
 from services.keys.vault import DataKey
 from shared import events, outbox, topics
@@ -65,20 +67,35 @@ WHERE network_id = $1 AND network_affiliate_id = $2 AND lower(integration) = low
   AND status = 'active' AND successor_key_id IS NULL AND expires_at <= $4
 FOR UPDATE"""  # noqa: S608
 
-# Newest first, behind the key of the cursor. Every filter may be null.
-_SEARCH: Final = f"""
-SELECT {KEY_COLUMNS} FROM keys
-WHERE network_id = $1
-  AND ($2::bigint IS NULL OR network_affiliate_id = $2)
-  AND ($3::text IS NULL OR $3 = CASE WHEN status = 'active' AND expires_at <= $4
-                                     THEN 'expired'
-                                     WHEN status = 'active' AND not_before > $4
-                                     THEN 'scheduled' ELSE status END)
-  AND ($5::text IS NULL OR strpos(lower(integration), lower($5)) > 0
-       OR key_id = $5 OR right(masked, 4) = $5)
-  AND ($6::text IS NULL OR (created_at, key_id) <
-       (SELECT created_at, key_id FROM keys WHERE network_id = $1 AND key_id = $6))
-ORDER BY created_at DESC, key_id DESC LIMIT $7"""  # noqa: S608
+# Whether a partner has another key for an integration that works or will, rotated or not.
+_ACTIVE_NAMESAKE: Final = """
+SELECT EXISTS (
+    SELECT FROM keys
+    WHERE network_id = $1 AND network_affiliate_id = $2 AND lower(integration) = lower($3)
+      AND status = 'active' AND (expires_at IS NULL OR expires_at > $4) AND key_id <> $5)"""
+
+# Takes an Idempotency-Key, new or older than $6. Another transaction that has taken it is waited
+# for; where that commits, no row is returned, and the answer is found.
+_CLAIM: Final = """
+INSERT INTO idempotent_answers AS kept
+    (network_id, subject, idempotency_key, request_digest, created_at)
+VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (network_id, subject, idempotency_key) DO UPDATE
+SET request_digest = excluded.request_digest, created_at = excluded.created_at,
+    key_id = '', status = 0, answer = '{}'
+WHERE kept.created_at <= $6
+RETURNING created_at"""
+_ANSWERED: Final = """
+SELECT request_digest, key_id, status, answer FROM idempotent_answers
+WHERE network_id = $1 AND subject = $2 AND idempotency_key = $3"""
+_KEEP_ANSWER: Final = """
+UPDATE idempotent_answers SET key_id = $4, status = $5, answer = $6
+WHERE network_id = $1 AND subject = $2 AND idempotency_key = $3"""
+_FORGET_ANSWERS: Final = """
+DELETE FROM idempotent_answers WHERE (network_id, subject, idempotency_key) IN (
+    SELECT network_id, subject, idempotency_key FROM idempotent_answers
+    WHERE created_at <= $1 LIMIT $2 FOR UPDATE SKIP LOCKED)
+RETURNING 1"""
 
 _MAKE_DATA_KEY: Final = """
 INSERT INTO data_keys (network_id, wrapped, master_key) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING
@@ -158,23 +175,6 @@ WHERE name > $1 AND version > 0 ORDER BY name LIMIT $2"""  # noqa: S608
 
 
 @dataclass(frozen=True, slots=True)
-class Search:
-    """Which keys are wanted; None where it does not matter.
-
-    Attributes:
-        network_affiliate_id: of this partner.
-        status: as `Key.shown_status`.
-        text: part of an integration's name, a whole key id, or the last four of a key.
-        behind: only keys that follow this one in the list.
-    """
-
-    network_affiliate_id: int | None = None
-    status: str | None = None
-    text: str | None = None
-    behind: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Expected:
     """What the doors must know under one record key.
 
@@ -213,21 +213,6 @@ class Store:
             async with self._pool.acquire() as connection, connection.transaction():
                 yield Unit(connection)
 
-    async def search(self, network_id: int, search: Search, now: float, limit: int) -> list[Key]:
-        """Up to `limit` keys of one network, newest first."""
-        with translated("searching keys"):
-            rows = await self._pool.fetch(
-                _SEARCH,
-                network_id,
-                search.network_affiliate_id,
-                search.status,
-                now,
-                search.text,
-                search.behind,
-                limit,
-            )
-        return [key_of_row(row) for row in rows]
-
     async def partner(self, network_id: int, network_affiliate_id: int) -> Partner:
         """A partner of the network.
 
@@ -242,6 +227,11 @@ class Store:
         with translated("reading budgets"):
             row = await self._pool.fetchrow(_BUDGETS, network_id)
         return _budgets(row) if row else NetworkState(network_id=network_id, version=0)
+
+    async def forget_answers(self, before: float, limit: int) -> int:
+        """Delete up to `limit` answers kept `before` a moment; how many those were."""
+        with translated("forgetting answers"):
+            return len(await self._pool.fetch(_FORGET_ANSWERS, before, limit))
 
     async def expected(self, topic: Topic, behind: str) -> list[Expected]:
         """Up to `PAGE_ROWS` things whose states are the records of `topic`, by record key.
@@ -301,6 +291,36 @@ class Unit:
             key.created_at,
         )
         return key_of_row(row) if row else None
+
+    async def active_namesake(self, key: Key) -> bool:
+        """Whether another key of the same integration works or will, also beside its successor."""
+        return bool(
+            await self.connection.fetchval(
+                _ACTIVE_NAMESAKE,
+                key.network_id,
+                key.network_affiliate_id,
+                key.integration,
+                key.created_at,
+                key.key_id,
+            )
+        )
+
+    async def claim(self, once: Once, at: float) -> Answered | None:
+        """Take an Idempotency-Key for this unit, or find what was answered under it before."""
+        name = (once.network_id, once.subject, once.key)
+        values = (once.request_digest, at, at - KEEP_SECONDS)
+        if await self.connection.fetchval(_CLAIM, *name, *values) is not None:
+            return None
+        row = dict(_present(await self.connection.fetchrow(_ANSWERED, *name)))
+        return Answered(**row | {"answer": msgspec.json.decode(row["answer"])})
+
+    async def keep_answer(
+        self, once: Once, key_id: str, status: int, answer: dict[str, Any]
+    ) -> None:
+        """Keep what is answered under an Idempotency-Key that this unit has taken."""
+        text = msgspec.json.encode(answer).decode()
+        name = (once.network_id, once.subject, once.key)
+        await self.connection.execute(_KEEP_ANSWER, *name, key_id, status, text)
 
     async def data_key(self, network_id: int) -> DataKey | None:
         """The network's data key; None if it has none yet."""

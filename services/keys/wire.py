@@ -99,22 +99,6 @@ class ShownKey(ChangedKey):
     )
 
 
-class Paging(Model):
-    """Where the list goes on."""
-
-    limit: int = Field(examples=[100])
-    next_cursor: str | None = Field(
-        description="`cursor` of the next page; null at the end.", examples=[None]
-    )
-
-
-class KeysPage(Model):
-    """Keys, newest first."""
-
-    apikeys: list[KeyRow]
-    paging: Paging
-
-
 class Refusal(Model):
     """An error; the three texts are the same."""
 

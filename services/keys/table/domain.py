@@ -21,7 +21,8 @@ from typing import Annotated, Any, Final, Literal, get_args
 
 import msgspec
 
-from services.keys import domain
+from services.keys.domain import KEY_ID, ShownStatus, Status
+from services.keys.usage.domain import KeyWarning, Use, Watched, day_of, warnings
 from shared.errors import InvalidError
 
 SortName = Literal["created_at", "last_used_at", "expires_at", "integration", "partner", "status"]
@@ -50,7 +51,7 @@ Value = float | int | str | None
 Place = tuple[Value, ...]
 """A row's values in the columns of its sort, the key's id last; `None` for a time that never is."""
 
-_KeyId = Annotated[str, msgspec.Meta(pattern=f"^{domain.KEY_ID.pattern}$")]
+_KeyId = Annotated[str, msgspec.Meta(pattern=f"^{KEY_ID.pattern}$")]
 _Text = Annotated[str, msgspec.Meta(max_length=400, pattern=r"^[^\x00]*$")]
 _PartnerId = Annotated[int, msgspec.Meta(ge=1, le=2**53 - 1)]
 PLACES: Final[dict[SortName, Any]] = {
@@ -59,11 +60,88 @@ PLACES: Final[dict[SortName, Any]] = {
     "expires_at": tuple[float | None, _KeyId],
     "integration": tuple[_Text, _KeyId],
     "partner": tuple[_PartnerId, float, _KeyId],
-    "status": tuple[domain.Status, float, _KeyId],
+    "status": tuple[ShownStatus, float, _KeyId],
 }
 """What a place consists of: within a partner and a status, rows are sorted by their creation."""
-STATUSES: Final[tuple[domain.Status, ...]] = tuple(sorted(get_args(domain.Status)))
+STATUSES: Final[tuple[ShownStatus, ...]] = tuple(sorted(get_args(ShownStatus)))
 """In the order of the sort by status."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A key as the table knows it: never its secret, sealed or not. Times are seconds, UTC.
+
+    Attributes:
+        partner_name: empty if the log has not told of the partner.
+        is_suspended: whether the partner's keys are out of work altogether.
+        status: as it is kept; people see `shown_status`.
+        not_before: from when on it works; 0 from its creation.
+        expires_at: from when on it does not; None for never.
+        last: its last use.
+        count_on_day: uses on the UTC day of the last.
+        many_networks_at: as in `usage.domain.Usage`.
+        predecessor_used_at: the last use, to the minute, of the key that it replaces while that one
+            still works; None if there is none.
+    """
+
+    key_id: str
+    network_affiliate_id: int
+    partner_name: str
+    is_suspended: bool
+    integration: str
+    masked: str
+    status: Status
+    allowlist: tuple[str, ...]
+    created_at: float
+    created_by: str
+    created_by_name: str
+    not_before: float
+    expires_at: float | None
+    ended_at: float | None
+    predecessor_key_id: str | None
+    successor_key_id: str | None
+    last: Use
+    count_on_day: int
+    many_networks_at: float
+    predecessor_used_at: float | None
+
+    def shown_status(self, now: float) -> ShownStatus:
+        """Its status for people at a moment, as `Key.shown_status`."""
+        if self.status != "active":
+            return self.status
+        if self.expires_at is not None and now >= self.expires_at:
+            return "expired"
+        return "scheduled" if now < self.not_before else "active"
+
+    @property
+    def overlap_ends_at(self) -> float | None:
+        """When it ends beside its successor; None if it was not rotated."""
+        return None if self.successor_key_id is None else self.expires_at
+
+    def used_today(self, now: float) -> int:
+        """Its uses on the UTC day of `now`."""
+        return self.count_on_day if day_of(self.last.at) == day_of(now) else 0
+
+    def warnings(self, now: float) -> tuple[KeyWarning, ...]:
+        """What staff should look at."""
+        watched = Watched(
+            is_active=self.shown_status(now) == "active",
+            works_since=max(self.created_at, self.not_before),
+            expires_at=self.expires_at,
+            is_superseded=self.successor_key_id is not None,
+            last_used_at=self.last.minute,
+            many_networks_at=self.many_networks_at,
+            predecessor_used_at=self.predecessor_used_at,
+        )
+        return warnings(watched, now)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A row of a list, and its place there."""
+
+    row: Row
+    place: Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +158,9 @@ class Filters:
     """
 
     network_affiliate_id: int | None = None
-    status: domain.Status | None = None
+    status: ShownStatus | None = None
     integration: str | None = None
-    warning: str | None = None
+    warning: KeyWarning | None = None
     search: str | None = None
 
 

@@ -1,4 +1,4 @@
-"""Protects the cursors of the table: each goes on in its own list, and a damaged one says so."""
+"""Protects what the table promises: cursors go on in their own list only, and rows' shapes."""
 
 import base64
 import zlib
@@ -9,9 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.keys.table import domain
-from services.keys.table.domain import PLACES, Filters, Listing, Sort
+from services.keys.table import api, domain, wire
+from services.keys.table.domain import PLACES, Filters, Listing, Row, Sort
+from services.keys.table.handlers import OneKey
+from services.keys.usage.domain import Refused, Source, Usage, Use
 from shared.errors import InvalidError
+from tests.keys_parts import KEY, NOW
 
 KEY_ID = "key_0123456789abcdef0123"
 LISTING = Listing(201)
@@ -125,3 +128,70 @@ def test_every_sort_has_places_and_both_directions():
 def test_a_name_is_looked_for_as_names_are_kept(text, name):
     """Composed and trimmed, so that what was issued is found."""
     assert domain.plain(text) == name
+
+
+ROW = Row(
+    key_id=KEY_ID,
+    network_affiliate_id=7,
+    partner_name="Cedar Coupons",
+    is_suspended=False,
+    integration="crm",
+    masked="aff_…abcd",
+    status="active",
+    allowlist=("192.0.2.7",),
+    created_at=NOW - 60,
+    created_by="user-7",
+    created_by_name="Ada",
+    not_before=0.0,
+    expires_at=NOW + 86_400,
+    ended_at=None,
+    predecessor_key_id=None,
+    successor_key_id=None,
+    last=Use(NOW - 61, "192.0.2.7", "GET /v1/affiliates/network"),
+    count_on_day=3,
+    many_networks_at=0.0,
+    predecessor_used_at=None,
+)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"last": Use(), "expires_at": None},
+        {"status": "revoked", "ended_at": NOW},
+        {"not_before": NOW + 60},
+        {"successor_key_id": KEY_ID, "predecessor_key_id": KEY_ID},
+    ],
+    ids=str,
+)
+def test_a_row_has_the_documented_shape(changes):
+    """Closed models: a member too many or too few fails; the columns of a file are all of them."""
+    row = replace(ROW, **changes)
+    shown = api.table_row(row, NOW)
+    wire.TableRow(**shown)
+    assert tuple(shown) == api.COLUMNS
+    assert set(wire.TableRow.model_fields) == set(api.COLUMNS)
+    sources = [Source("192.0.2.0/24", row.last, 3)]
+    for usage in (Usage(), Usage(refused=Refused(NOW, "192.0.2.8", "revoked"))):
+        wire.OneKey(**api.one_row(OneKey(row, usage, sources, NOW)))
+
+
+def test_moments_of_use_are_told_to_the_minute():
+    """Nothing finer is kept up to date; the day's count is of today or nothing."""
+    shown = api.table_row(ROW, NOW)
+    assert shown["last_used_at"] == "2025-12-31T23:58:00.000Z"
+    assert shown["used_today"] == 0
+    assert api.table_row(ROW, NOW - 60)["used_today"] == 3
+    assert api.table_row(replace(ROW, last=Use()), NOW)["last_used_at"] is None
+
+
+@given(
+    st.sampled_from(["active", "revoked", "expired"]),
+    st.sampled_from([0.0, NOW - 1, NOW, NOW + 1]),
+    st.sampled_from([None, NOW - 1, NOW, NOW + 1]),
+)
+def test_a_row_has_the_status_of_its_key(status, not_before, expires_at):
+    """One rule, wherever a key is shown."""
+    values = {"status": status, "not_before": not_before, "expires_at": expires_at}
+    assert replace(ROW, **values).shown_status(NOW) == replace(KEY, **values).shown_status(NOW)
