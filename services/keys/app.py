@@ -10,6 +10,8 @@ from services.keys.access.handlers import AccessHandlers
 from services.keys.api import Areas, create_app
 from services.keys.config import KeysSettings
 from services.keys.handlers import Handlers
+from services.keys.issuing import Issuing
+from services.keys.lapsing import Lapsing
 from services.keys.master_keys.holding import Holding
 from services.keys.master_keys.source import Source
 from services.keys.master_keys.store import MasterKeysStore
@@ -115,6 +117,7 @@ def _areas(
     permits = Permits(store, CLOCK, metrics)
     confirmations = Confirmations(relay, metrics, settings.confirm_seconds)
     return Areas(
+        issuing=Issuing(store, sealing, permits, confirmations, CLOCK),
         keys=Handlers(store, sealing, permits, confirmations, CLOCK),
         access=AccessHandlers(store, permits, confirmations, CLOCK),
         table=TableHandlers(TableStore(pool), store, Usages(pool), permits, CLOCK),
@@ -184,7 +187,7 @@ async def _follow_use(
             check=usage.check_door_event,
             sink=PostgresSink(pool, "usage", usage.usage_writer(CLOCK)),
             metrics=projections,
-            limits=usage.LIMITS,
+            limits=usage.limits(settings.usage_seconds),
         )
 
     last_use = usage.LastUse(projection, Usages(pool), metrics.usage_failures, CLOCK)
@@ -230,6 +233,7 @@ def _keep_up(
         keep_seconds=settings.ended_keep_seconds,
     )
     lifecycle.run_task("upkeep", upkeep.run)
+    lifecycle.run_task("lapsing", Lapsing(store, lambda: relay.is_holder, CLOCK).run)
 
 
 def _profiles(settings: KeysSettings) -> Replica[NetworkProfile]:

@@ -47,6 +47,10 @@ class KeysSettings(IdentitySettings, TokenSettings, ServiceSettings):
     ended_keep_seconds: float = Field(30 * 86_400.0, gt=0)
     """How long the doors remember an ended key by name before its state leaves their topic."""
 
+    usage_seconds: float = Field(5.0, gt=0, le=60)
+    """How long uses are gathered before a batch of them is written; the fewer writes, the later the
+    table tells of a use. A stop does not wait for it."""
+
     public_url: str = "http://127.0.0.1:8080"
     """Where partners reach the gateway; single-use links begin with it. Use https outside a test:
     whoever reads a link on its way can use it."""

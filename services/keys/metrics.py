@@ -65,6 +65,11 @@ class KeysMetrics:
             "Is a rotation unfinished? Networks whose data key is not under the first master key.",
             registry=self.registry,
         )
+        self.usage_failures = Counter(
+            "keys_usage_failures_total",
+            "Does the table still learn of uses? Times that their projection failed.",
+            registry=self.registry,
+        )
 
     def render(self) -> bytes:
         """The registry in Prometheus's text form."""

@@ -4,9 +4,9 @@
   repeat nothing; and a record that a producer sent again within `REPEAT_SECONDS` is known by its
   CloudEvents source and id. A repeat that comes later counts into its day once more, if that day is
   still the key's last; no last use is ever changed by a repeat.
-* **Seldom.** A batch gathers `Limits.age_seconds_max`, so a key in steady use costs some writes a
-  minute, whatever its traffic. What waits in memory is not stored and not committed: a stop drops
-  it and the next process reads it again, so gathering longer delays neither a stop nor a rebalance.
+* **Seldom.** A batch gathers for some seconds (see `limits`), so a key in steady use costs some
+  writes a minute, whatever its traffic. What waits in memory is not stored and not committed: a
+  stop drops it and the next process reads it again, so gathering longer delays no stop.
 * **Never in the way.** It has a connection or two of its own, locks no key, and is asked for by no
   readiness check; when it fails, for instance at a topic full of refused records, it is begun again
   after a pause while everything else goes on. Staff can end a key whatever becomes of its counts.
@@ -19,7 +19,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 from prometheus_client import Counter
 
@@ -49,14 +49,22 @@ CONNECTIONS_MAX: Final = 2
 REPEAT_SECONDS: Final = 6 * 3_600.0
 """For how long a record that was told is recognised when it is told again."""
 PAUSE_SECONDS: Final = 15.0
-"""Pause before a projection that failed begins again."""
+"""Until a projection that failed begins again: what it lacked may be back, and people had time."""
 FORGET_SECONDS: Final = 3_600.0
 """Pause between two rounds of forgetting what is old."""
 
-LIMITS: Final = Limits(records_max=1_000, bytes_max=1024 * 1024, age_seconds_max=5.0)
-"""Five seconds are gathered: twelve writes a minute for a key in steady use, and people see a use
-well within the minute that they are told. A batch is small enough (a thousand summaries, 1 MiB) to
-hold up neither its transaction nor the process's other work for long."""
+
+def limits(gather_seconds: float) -> Limits:
+    """The bounds of the projection.
+
+    A batch is small (a thousand summaries, 1 MiB): neither its transaction nor its checking holds
+    up the process's other work for long.
+
+    Args:
+        gather_seconds: how long a batch gathers; at five, a key in steady use costs twelve writes
+            a minute, and people see a use well within the minute that they are told.
+    """
+    return Limits(records_max=1_000, bytes_max=1024 * 1024, age_seconds_max=gather_seconds)
 
 
 def check_door_event(record: Record[bytes, bytes]) -> DoorEvent:
@@ -142,20 +150,24 @@ class LastUse:
         usages: where sources are forgotten.
         failures: counts the projection's failures.
         clock: the time.
+        pause_seconds: before a projection that failed begins again.
     """
 
     def __init__(
         self,
-        make: Callable[[], Projection[DoorEvent]],
+        make: Callable[[], Projection[Any]],
         usages: Usages,
         failures: Counter,
         clock: Clock,
+        *,
+        pause_seconds: float = PAUSE_SECONDS,
     ) -> None:
         self._make = make
         self._usages = usages
         self._failures = failures
         self._clock = clock
-        self._running: Projection[DoorEvent] | None = None
+        self._pause_seconds = pause_seconds
+        self._running: Projection[Any] | None = None
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
@@ -173,7 +185,7 @@ class LastUse:
                 reasons = [str(error) for error in failed.exceptions]
                 log.error("last use is not projected", extra={"reasons": reasons})  # noqa: TRY400
             with suppress(TimeoutError):
-                async with asyncio.timeout(PAUSE_SECONDS):
+                async with asyncio.timeout(self._pause_seconds):
                     await self._stopping.wait()
 
     async def drain(self) -> None:
