@@ -2,7 +2,7 @@
 
 import typer
 
-from tools.cli import keys_life, keys_links, keys_partners, keys_table
+from tools.cli import keys_life, keys_links, keys_partners, keys_rewrap, keys_table
 
 app = typer.Typer(help="Keys, allowlists, streams and budgets of a network.", no_args_is_help=True)
 
@@ -21,3 +21,4 @@ app.command()(keys_partners.suspend)
 app.command()(keys_partners.resume)
 app.command()(keys_partners.firehose)
 app.command()(keys_partners.budget)
+app.command()(keys_rewrap.rewrap)

@@ -56,6 +56,7 @@ class Holding:
         self._wanted: tuple[MasterKey, ...] = ()
         self._problem = ""
         self._lacking: tuple[str, ...] = ()
+        self._only_here: tuple[str, ...] = ()
 
     async def start(self) -> None:
         """Hold what the source says, if that opens every secret of the database.
@@ -157,10 +158,14 @@ class Holding:
     def _note(self, needed: dict[str, int]) -> None:
         wanted = {key.fingerprint for key in self._wanted}
         lacking = tuple(sorted(needed.keys() - set(self._vault.fingerprints)))
-        only_here = needed.keys() - wanted - set(lacking)
-        if lacking != self._lacking and lacking:
-            log.error("secrets need master keys that are not held", extra={"fingerprints": lacking})
-        self._lacking = lacking
+        only_here = tuple(sorted(needed.keys() - wanted - set(lacking)))
+        if lacking and lacking != self._lacking:
+            event = "secrets need a master key that is not given"
+            log.error(event, extra={"fingerprints": lacking})
+        if only_here and only_here != self._only_here:
+            event = "secrets need a master key that is not given any more"
+            log.error(event, extra={"fingerprints": only_here})
+        self._lacking, self._only_here = lacking, only_here
         self._metrics.master_keys_lacking.set(len(lacking) + len(only_here))
         first = self._wanted[0].fingerprint
         old = sum(networks for name, networks in needed.items() if name != first)

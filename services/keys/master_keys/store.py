@@ -14,8 +14,9 @@ import asyncpg
 
 from services.keys.vault import DataKey
 from shared import events, outbox, topics
+from shared.errors import SetupError, UnavailableError
 from shared.events import SecretsRewrapped
-from shared.postgres import Connection, Pool, translated
+from shared.postgres import Connection, Pool, connect, translated
 
 SOURCE: Final = "portico/keys"
 HOLDER_SECONDS_MAX: Final = 10.0
@@ -44,6 +45,10 @@ SELECT master_key, count(*) AS networks FROM data_keys WHERE master_key <> '' GR
 UNION ALL
 SELECT fingerprint, 0 FROM master_key_check WHERE fingerprint <> ''"""
 
+_ALONE: Final = """
+SELECT pg_try_advisory_lock(hashtext(current_schema()), hashtext('rewrap'))"""
+_NOT_ALONE: Final = """
+SELECT pg_advisory_unlock(hashtext(current_schema()), hashtext('rewrap'))"""
 _SWITCH: Final = """
 UPDATE master_key_check SET fingerprint = $1, sealed = $2 WHERE fingerprint <> $1"""
 _OTHERS: Final = """
@@ -82,6 +87,27 @@ class Check:
     fingerprint: str
 
 
+async def require_tables(url: str, schema: str) -> None:
+    """Let pass a schema that a key service of this release has started on; makes none.
+
+    Raises:
+        SetupError: there is none, or Postgres refuses the connection.
+    """
+    try:
+        connection = await connect(url, schema=schema, application="portico-rewrap")
+    except (OSError, UnavailableError, asyncpg.PostgresError, ValueError) as error:
+        raise SetupError(f"DATABASE_URL: Postgres does not answer ({error}).") from error
+    try:
+        is_there = await connection.fetchval("SELECT to_regclass($1)", f"{schema}.key_holders")
+    finally:
+        await connection.close()
+    if is_there is None:
+        raise SetupError(
+            f"The schema {schema!r} holds no key service of this release: start it there first, "
+            "or name another schema (KEYS_DB_SCHEMA)."
+        )
+
+
 class MasterKeysStore:
     """What is read, and where transactions begin."""
 
@@ -94,6 +120,22 @@ class MasterKeysStore:
         with translated(doing):
             async with self._pool.acquire() as connection, connection.transaction():
                 yield MasterKeysUnit(connection)
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[bool]:
+        """Whether no other rotation runs, in which case none does until the block ends.
+
+        The lock lives with a connection, so that a killed rotation leaves none behind.
+        """
+        async with self._pool.acquire() as connection:
+            with translated("making sure that only one rotation runs"):
+                is_alone = bool(await connection.fetchval(_ALONE))
+            try:
+                yield is_alone
+            finally:
+                if is_alone:
+                    with translated("letting the next rotation run"):
+                        await connection.execute(_NOT_ALONE)
 
     async def uses(self) -> dict[str, int]:
         """The master keys that the database needs, and how many data keys are under each."""
@@ -116,6 +158,12 @@ class MasterKeysStore:
         with translated("reading what is to be rewrapped"):
             rows = await self._pool.fetch(_OTHERS, fingerprint, behind, limit)
         return [row["network_id"] for row in rows]
+
+    async def check(self) -> Check | None:
+        """What proves the master key under which new data keys are; None in a new database."""
+        with translated("reading the check of the master key"):
+            row = await self._pool.fetchrow(_CHECK)
+        return Check(row["sealed"], row["fingerprint"]) if row else None
 
     async def count(self) -> int:
         """How many data keys there are."""

@@ -1,0 +1,291 @@
+"""Protects the rotation of the master key: while everything runs, and without losing a secret."""
+
+import asyncio
+import base64
+import json
+
+import asyncpg
+import httpx
+import pytest
+
+from services.keys.master_keys.store import Check, MasterKeysStore
+from services.keys.store import Store
+from services.keys.vault import Vault
+from shared.events import SecretsRewrapped
+from shared.postgres import migrate, open_pool
+from tests.keys_parts import (
+    KeysProcess,
+    Platform,
+    network,
+    partner,
+    running,
+    staff,
+    until,
+    until_published,
+)
+from tests.rewrap_parts import key_file, keys_in, new_key, rewrap
+
+pytestmark = pytest.mark.slow
+
+FINGERPRINTS = "SELECT DISTINCT master_key FROM data_keys"
+WAITING = """
+SELECT FROM pg_stat_activity
+WHERE wait_event_type = 'Lock' AND application_name = current_setting('application_name')"""
+
+
+async def issued(platform: Platform, networks: int = 2) -> dict[int, dict]:
+    """A key of each of so many new networks, by network."""
+    found = {}
+    for _ in range(networks):
+        ours = network()
+        await platform.tell(partner(ours))
+        found[ours] = await platform.issue(staff(ours), 7)
+    return found
+
+
+async def reveal(platform: Platform, ours: int, key: dict) -> httpx.Response:
+    return await platform.call("POST", f"/v1/networks/apikeys/{key['key_id']}/reveal", staff(ours))
+
+
+async def all_open(platform: Platform, keys: dict[int, dict]) -> None:
+    for ours, key in keys.items():
+        answer = await reveal(platform, ours, key)
+        assert (answer.status_code, answer.json().get("key")) == (200, key["key"]), answer.text
+
+
+async def fingerprints(platform: Platform) -> set[str]:
+    return {row[0] for row in await platform.execute(FINGERPRINTS)}
+
+
+def beside(platform: Platform) -> Platform:
+    """A second process on the same tables, with a port of its own."""
+    return Platform(platform.bootstrap, platform.database_url, platform.schema, platform.home)
+
+
+async def test_the_master_key_is_replaced_while_two_processes_serve(platform):
+    """No restart, no refused call, no lost secret; every step is told, and a second run is idle."""
+    other = beside(platform)
+    old = keys_in(platform.secrets.master_key)[0]
+    with running(platform), running(other):
+        keys = await issued(platform)
+        answers: list[httpx.Response] = []
+        ended = asyncio.Event()
+
+        async def keep_revealing() -> None:
+            while not ended.is_set():
+                for ours, key in keys.items():
+                    answers.extend([await reveal(one, ours, key) for one in (platform, other)])
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(keep_revealing())
+            done = await rewrap(platform, "--new-key", "--drop-old", "--json", "--reason", "yearly")
+            ended.set()
+        (new,) = keys_in(platform.secrets.master_key)
+        assert done.report == {
+            "master_key": new.fingerprint,
+            "moved": 2,
+            "verified": 2,
+            "damaged": [],
+            "dropped": [old.fingerprint],
+        }
+        assert answers
+        assert {answer.status_code for answer in answers} == {200}
+        assert await fingerprints(platform) == {new.fingerprint} != {old.fingerprint}
+        for one in (platform, other):
+            await all_open(one, keys)
+        fresh = await issued(platform, 1)
+        assert (await rewrap(platform, "--json")).report["moved"] == 0
+        await until_published(platform)
+    with running(platform):
+        await all_open(platform, keys | fresh)
+    for ours in keys:
+        told = [one for one in await platform.told(ours) if isinstance(one, SecretsRewrapped)]
+        assert [(one.before, one.after, one.reason, one.actor.kind) for one in told] == [
+            (old.fingerprint, new.fingerprint, "yearly", "system")
+        ]
+    written = platform.log.read_text() + done.out + done.err
+    for key in (old, new):
+        assert base64.b64encode(key.reveal()).decode() not in written
+
+
+async def test_a_process_without_the_new_key_stops_the_rotation(platform, tmp_path):
+    """It is named, and nothing has changed; only who insists goes on, and then it says 503."""
+    (old,) = keys_in(platform.secrets.master_key)
+    new = new_key()
+    both = str(key_file(tmp_path / "both", new, old))
+    with running(platform):
+        keys = await issued(platform, 1)
+        stopped = await rewrap(platform, "--wait", "0.5", KEYS_MASTER_KEY_FILE=both)
+        assert (stopped.status, stopped.out) == (1, "")
+        assert f"do not hold the master key {new.fingerprint} yet: " in stopped.err
+        assert f"(holds {old.fingerprint}, seen " in stopped.err
+        assert await fingerprints(platform) == {old.fingerprint}
+        await all_open(platform, keys)
+        forced = await rewrap(platform, "--force", "--json", KEYS_MASTER_KEY_FILE=both)
+        assert forced.report["moved"] == 1
+        ((ours, key),) = keys.items()
+        assert (await reveal(platform, ours, key)).status_code == 503
+
+        async def is_unready() -> bool:
+            async with httpx.AsyncClient(base_url=platform.url) as client:
+                return new.fingerprint in (await client.get("/readyz")).text
+
+        await until(is_unready)
+        key_file(platform.secrets.master_key, new)
+
+        async def opens() -> bool:
+            return (await reveal(platform, ours, key)).status_code == 200
+
+        await until(opens)
+    process = KeysProcess(platform, {"KEYS_MASTER_KEY_FILE": str(key_file(tmp_path / "old", old))})
+    assert process.wait_exit() == 2
+    assert f"fingerprint {new.fingerprint}; given: {old.fingerprint}." in platform.log.read_text()
+
+
+async def test_a_wrong_file_changes_nothing_and_is_told(platform):
+    """Neither a typing error nor a key taken out too early makes a running service forget."""
+    file = platform.secrets.master_key
+    (old,) = keys_in(file)
+    with running(platform):
+        keys = await issued(platform, 1)
+        file.write_text("half a k")
+        await until(lambda: _is(platform, "keys_master_keys_unreadable", 1))
+        await all_open(platform, keys)
+        key_file(file, new_key())
+        await until(lambda: _is(platform, "keys_master_keys_lacking", 1))
+        assert await platform.metric("keys_master_keys_unreadable") == 0
+        await all_open(platform, keys)
+        assert KeysProcess(beside(platform), {}).wait_exit() == 2
+        key_file(file, old)
+        await until(lambda: _is(platform, "keys_master_keys_lacking", 0))
+        await all_open(platform, keys)
+    lines = [line for line in platform.log.read_text().splitlines() if line.startswith("{")]
+    told = [one for one in map(json.loads, lines) if one["level"] == "error"]
+    assert [one["event"] for one in told] == [
+        "master keys not taken in, the ones before stay",
+        "secrets need a master key that is not given any more",
+    ]
+    assert "half a k" not in platform.log.read_text()
+
+
+async def _is(platform: Platform, metric: str, value: float) -> bool:
+    return await platform.metric(metric) == value
+
+
+async def test_what_the_rotation_lacks_is_named(platform, tmp_path):
+    """Before anything changes: the key that data keys are under, the tables, or a second new key."""
+    (old,) = keys_in(platform.secrets.master_key)
+    empty = await rewrap(platform)
+    assert empty.status == 2
+    assert "holds no key service of this release" in empty.err
+    with running(platform):
+        await issued(platform, 1)
+        new = new_key()
+        alone = key_file(tmp_path / "new", new)
+        missing = await rewrap(platform, KEYS_MASTER_KEY_FILE=str(alone))
+        assert missing.status == 2
+        assert f"under the master key {old.fingerprint}, which was not given" in missing.err
+        key_file(alone, new, old)
+        second = await rewrap(platform, "--new-key", KEYS_MASTER_KEY_FILE=str(alone))
+        assert second.status == 1
+        assert f"Not everything is under the first master key ({new.fingerprint})" in second.err
+        assert keys_in(alone) == (new, old)
+
+
+async def test_a_damaged_data_key_is_told_and_left_as_it_is(platform):
+    """The others are moved; the old key is not dropped, since it may yet be of use."""
+    with running(platform):
+        keys = await issued(platform)
+        victim = next(iter(keys))
+        await platform.execute(
+            "UPDATE data_keys SET wrapped = '\\x00' WHERE network_id = $1", victim
+        )
+        done = await rewrap(platform, "--new-key", "--drop-old", "--json")
+    assert done.status == 1
+    assert (done.report["moved"], done.report["damaged"]) == (1, [victim])
+    assert done.report["dropped"] == []
+    assert len(keys_in(platform.secrets.master_key)) == 2
+    assert len(await fingerprints(platform)) == 2
+
+
+async def test_what_an_earlier_release_left_gets_its_fingerprint(platform):
+    """It kept one master key and no name of it: recognised at the start, then rotated as any."""
+    (old,) = keys_in(platform.secrets.master_key)
+    with running(platform):
+        keys = await issued(platform, 1)
+    await platform.execute("UPDATE data_keys SET master_key = ''")
+    await platform.execute("UPDATE master_key_check SET fingerprint = ''")
+    with running(platform):
+        assert await fingerprints(platform) == {old.fingerprint}
+        await all_open(platform, keys)
+
+
+@pytest.fixture
+async def pool(database_url, schema):
+    async with open_pool(database_url, schema=schema, application=schema) as pool:
+        await migrate(pool, "services.keys.migrations")
+        yield pool
+
+
+async def test_nobody_joins_unseen_while_a_step_of_the_rotation_runs(pool):
+    """Who announces meanwhile waits, and then sees what the step has committed."""
+    old, new = new_key(), new_key()
+    vault, store = Vault([new, old]), MasterKeysStore(pool)
+    async with store.transaction("test") as unit:
+        await unit.make_check(Check(vault.new_check(old.fingerprint), old.fingerprint))
+    seen: set[str] = set()
+
+    async def join() -> None:
+        async with store.transaction("test") as unit:
+            await unit.announce("late", [old.fingerprint])
+            seen.update(await unit.uses())
+
+    async with asyncio.TaskGroup() as group, store.transaction("test") as unit:
+        await unit.hold_still()
+        assert await unit.lacking(new.fingerprint) == []
+        group.create_task(join())
+        await _until_somebody_waits(pool)
+        await unit.switch(Check(vault.new_check(new.fingerprint), new.fingerprint))
+    assert seen == {new.fingerprint}
+    assert [holder.name for holder in await store.lacking(new.fingerprint)] == ["late"]
+
+
+async def test_no_data_key_is_made_under_the_old_master_key_after_the_switch(pool):
+    """The switch waits for who makes one, so that the rotation then finds it."""
+    old, new = new_key(), new_key()
+    vault, store, keys = Vault([new, old]), MasterKeysStore(pool), Store(pool)
+    async with store.transaction("test") as unit:
+        await unit.make_check(Check(vault.new_check(old.fingerprint), old.fingerprint))
+    found: list[int] = []
+
+    async def switch() -> None:
+        async with store.transaction("test") as unit:
+            await unit.switch(Check(vault.new_check(new.fingerprint), new.fingerprint))
+        found.extend(await store.others(new.fingerprint, 0, 10))
+
+    async with asyncio.TaskGroup() as group, keys.transaction("test") as unit:
+        under = await unit.master_key()
+        group.create_task(switch())
+        await _until_somebody_waits(pool)
+        await unit.keep_data_key(201, vault.new_data_key(201, under))
+    assert found == [201]
+    async with keys.transaction("test") as unit:
+        assert await unit.master_key() == new.fingerprint
+
+
+async def test_two_rotations_at_once_are_one(pool):
+    """The second says so; when the first has ended, or was killed, the next may run."""
+    store = MasterKeysStore(pool)
+    async with store.alone() as first, store.alone() as second:
+        assert (first, second) == (True, False)
+    async with store.alone() as third:
+        assert third
+
+
+async def _until_somebody_waits(pool: asyncpg.Pool) -> None:
+    """For a lock, in a transaction of this test's pool, which names itself by its schema."""
+
+    async def waits() -> bool:
+        return bool(await pool.fetch(WAITING))
+
+    await until(waits)
