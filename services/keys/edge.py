@@ -7,11 +7,13 @@ from typing import Annotated, Any, Final
 from fastapi import Path, Request, Response
 
 from services.keys import domain, wire
+from services.keys.domain import Key
 from services.keys.staff import Staff
+from shared.clock import rfc3339
 from shared.errors import NotFoundError
 from shared.http import JsonResponse
 
-ID_MAX: Final = 2**53 - 1
+ID_MAX: Final = wire.ID_MAX
 NO_STORE: Final = {"cache-control": "no-store"}
 """Headers of an answer that carries a secret."""
 
@@ -35,6 +37,32 @@ NOT_FOUND: Final[Responses] = {
 NOT_LIVE: Final[Responses] = {
     409: {"model": wire.Refusal, "description": "The key is revoked or expired."}
 }
+
+
+def key_row(key: Key, now: float) -> dict[str, Any]:
+    """A key as `wire.KeyRow`."""
+    return {
+        "key_id": key.key_id,
+        "network_affiliate_id": key.network_affiliate_id,
+        "integration": key.integration,
+        "masked": key.masked,
+        "status": key.shown_status(now),
+        "allowlist": key.allowlist,
+        "created_at": rfc3339(key.created_at),
+        "created_by": key.created_by,
+        "created_by_name": key.created_by_name,
+        "not_before": moment(key.not_before or None),
+        "expires_at": moment(key.expires_at),
+        "ended_at": moment(key.ended_at),
+        "predecessor_key_id": key.predecessor_key_id,
+        "successor_key_id": key.successor_key_id,
+        "overlap_ends_at": moment(key.overlap_ends_at),
+    }
+
+
+def moment(seconds: float | None) -> str | None:
+    """A moment as RFC 3339 text; None if there is none."""
+    return None if seconds is None else rfc3339(seconds)
 
 
 def accepted(model: type[wire.Model]) -> Responses:

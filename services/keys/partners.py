@@ -59,7 +59,7 @@ def partner_writer(
         now = clock.time()
         for access, status in await unit.misjudged(found, domain.SUSPENDING):
             cause = Cause(domain.SYSTEM, now, reason=f"account status: {status}")
-            held = not access.held_by_status
+            held = status == "removed" or status in domain.SUSPENDING
             change = with_hold(access, "account_status", held=held, cause=cause)
             if change is not None:
                 await unit.save(change.now)

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from services.keys.domain import Cause, Change
+from services.keys.domain import Cause, Change, Key
 from services.keys.mending import Owned
 from services.keys.metrics import KeysMetrics
 from services.keys.store import Unit
 from shared.events import Event
 from shared.faultpoint import point
+from shared.partner_key import PartnerKey
 
 O = TypeVar("O", bound=Owned)  # noqa: E741 - a type variable
 
@@ -32,6 +33,22 @@ class Confirmed(Generic[O]):
 
     now: O
     propagated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A key with its secret, for the one answer that carries it.
+
+    Attributes:
+        at: the moment as of which it is shown; seconds, UTC.
+        predecessor: the key that gave way to it, in the answer to a rotation.
+    """
+
+    key: Key
+    secret: PartnerKey
+    at: float
+    propagated: bool = True
+    predecessor: Key | None = None
 
 
 class Confirming(Protocol):

@@ -1,4 +1,4 @@
-"""What the service does by itself: note keys that have lapsed, and keep the doors' topics true.
+"""What the service does by itself: keep the doors' topics true.
 
 The owner of a table compares it with the topic that tells it, and publishes again what differs: a
 record may have been lost with a disk, changed by hand, or be ahead of a database that was restored.
@@ -28,8 +28,6 @@ CHECK_SECONDS: Final = 0.5
 """How often it is looked whether a turn is due, and whether the topic has been read far enough."""
 FRESH_SECONDS_MAX: Final = 30.0
 """How long the topic may take to be read far enough before the turn is given up."""
-LAPSED_MAX: Final = 500
-"""Keys noted as expired in one transaction."""
 
 R = TypeVar("R", bound=State)
 
@@ -79,28 +77,14 @@ class Upkeep:
                 await self._clock.sleep(CHECK_SECONDS)
 
     async def turn(self) -> None:
-        """Note what has lapsed, then compare every topic once.
+        """Compare every topic once.
 
         Raises:
             UnavailableError: Postgres or Kafka does not answer; the next turn goes on.
         """
-        await self._expire()
         for replica in self._replicas:
             await self._compare(replica)
         self._metrics.reconciled_at.set(self._clock.time())
-
-    async def _expire(self) -> None:
-        count = LAPSED_MAX
-        while count == LAPSED_MAX:
-            now = self._clock.time()
-            cause = Cause(domain.SYSTEM, now, reason="its time has ended")
-            async with self._store.transaction("noting lapsed keys") as unit:
-                changes = [domain.expired(key, cause) for key in await unit.lapsed(now, LAPSED_MAX)]
-                for change in changes:
-                    await unit.save(change.now)
-                if changes:
-                    await unit.append([event for one in changes for event in one.events], now)
-            count = len(changes)
 
     async def _compare(self, replica: Replica[Any]) -> None:
         unknown = {name for name, _ in replica.items()}

@@ -4,12 +4,13 @@ Moments are RFC 3339 text in UTC. A member that a request does not know is refus
 misspelt in an allowlist call must not pass for an empty list.
 """
 
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from services.keys import allowlist, domain
 
+ID_MAX: Final = 2**53 - 1
 REASON_LENGTH_MAX: Final = 600
 MOMENT: Final = "2026-01-31T12:00:00.000Z"
 KEY_ID: Final = "key_0123456789abcdef0123"
@@ -23,6 +24,15 @@ Addresses = Annotated[
         description="IPv4 and IPv6 addresses and CIDRs, at most 50; empty means any.",
         max_length=10 * allowlist.ENTRIES_MAX,
         examples=[["192.0.2.7", "2001:db8::/32"]],
+    ),
+]
+
+
+Expiry = Annotated[
+    AwareDatetime | None,
+    Field(
+        description="From when on it does not work any more, before the year 9999; null for never.",
+        examples=["2030-01-31T12:00:00Z"],
     ),
 ]
 
@@ -44,8 +54,11 @@ class Issue(Model):
         examples=["reporting"],
     )
     allowlist: Addresses = []
-    expires_at: AwareDatetime | None = Field(
-        None, description="From when on it does not work any more; null for never."
+    expires_at: Expiry = None
+    not_before: AwareDatetime | None = Field(
+        None,
+        description="From when on it works; null, or a moment that has passed, means at once.",
+        examples=["2026-01-31T12:00:00Z"],
     )
     reason: Reason = ""
     override_reason: Reason = Field(
@@ -53,10 +66,44 @@ class Issue(Model):
     )
 
 
+class IssueByResource(Issue):
+    """The same, as one call for all kinds of resources has it."""
+
+    resource_id: int = Field(ge=1, le=ID_MAX, description="The partner.", examples=[7])
+    resource_type: Literal["affiliate"]
+    integration: str = Field(
+        "API",
+        description="What the key is for; a partner has one active key for each.",
+        examples=["reporting"],
+    )
+
+
 class Because(Model):
     """A call that needs nothing but its reason."""
 
     reason: Reason = Field("", examples=["found in a public repository"])
+
+
+class Rotate(Because):
+    """How a key gives way to its successor."""
+
+    overlap_seconds: int = Field(
+        domain.OVERLAP_SECONDS_DEFAULT,
+        ge=0,
+        le=domain.OVERLAP_SECONDS_MAX,
+        description="How long the old key lives on, at most 30 days; 0 revokes it at once.",
+    )
+    expires_at: Expiry = Field(
+        None,
+        description="From when on the new key does not work any more; null for never. Left out, it "
+        "lives as long as the old one was meant to, from now on.",
+    )
+
+
+class SetExpiry(Because):
+    """The end that replaces the present one."""
+
+    expires_at: Expiry
 
 
 class SetAllowlist(Because):
@@ -78,10 +125,26 @@ class KeyRow(Model):
     status: domain.ShownStatus
     allowlist: list[str] = Field(examples=[["192.0.2.7"]])
     created_at: str = Field(examples=[MOMENT])
-    created_by: str = Field(examples=["user-7"])
+    created_by: str = Field(
+        description="Who issued it, as their token names them.", examples=["user-7"]
+    )
+    created_by_name: str = Field(description="Their name at that time.", examples=["Ada"])
+    not_before: str | None = Field(
+        description="From when on it works; null for from the start.", examples=[None]
+    )
     expires_at: str | None = Field(examples=[None])
     ended_at: str | None = Field(
         description="When it was revoked, or noted as expired.", examples=[None]
+    )
+    predecessor_key_id: str | None = Field(
+        description="The key that gave way to it in a rotation.", examples=[None]
+    )
+    successor_key_id: str | None = Field(
+        description="The key that it gave way to in a rotation.", examples=[None]
+    )
+    overlap_ends_at: str | None = Field(
+        description="When it ends beside its successor; null if it was not rotated.",
+        examples=[None],
     )
 
 
@@ -97,6 +160,12 @@ class ShownKey(ChangedKey):
     key: str = Field(
         description="The secret.", examples=["aff_0123456789ABCDEFGHIJKLMNOPQ0x1y2z"], repr=False
     )
+
+
+class RotatedKey(ShownKey):
+    """A key that follows another, with its secret."""
+
+    predecessor: KeyRow = Field(description="The key that gave way to it.")
 
 
 class Refusal(Model):
