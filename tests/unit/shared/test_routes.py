@@ -49,7 +49,9 @@ def test_rows_are_unique():
 def test_staff_and_operator_rows_need_a_token():
     """A partner key opens nothing outside the partner realm."""
     for route in ROUTES:
-        inside = route.template.startswith(("/v1/networks/", "/v1/audit/"))
+        inside = route.template.startswith(("/v1/networks/", "/v1/partner/", "/v1/audit/"))
         assert (route.authentication == "jwt") == inside, route
+        is_link = route.template == "/v1/shares/{token}"
+        assert (route.authentication == "none") == is_link, route
     assert {route.service for route in ROUTES} == {"keys", "reporting", "audit", "firehose"}
     assert all(route.service == "keys" for route in of_service("keys"))
