@@ -1,16 +1,24 @@
-"""What tests of the operators' command share: a scripted door, and a run of the command."""
+"""What tests of the operators' command share: a scripted door, a real one, a run of the command."""
 
 import json
+import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import httpx
 import pytest
 
+from deploy.local.ports import free_ports
+from tests.backends import ROOT
+from tests.keys_parts import Platform
+from tests.waiting import DEADLINE_SECONDS
 from tools.cli import main
 
 
@@ -118,3 +126,42 @@ class Portico:
             status = int(end.code or 0)
         out, err = self.capsys.readouterr()
         return Ran(status, out, err)
+
+
+@contextmanager
+def gateway(platform: Platform) -> Iterator[str]:
+    """A gateway process before the key service of `platform`; its base URL."""
+    (port,) = free_ports(1)
+    url = f"http://127.0.0.1:{port}"
+    variables = {"GATEWAY_PORT": str(port), "GATEWAY_UPSTREAM_KEYS": platform.url}
+    log = platform.home / "gateway.log"
+    with log.open("ab") as out:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "services.gateway"],
+            cwd=ROOT,
+            env=platform.environment(**variables, GATEWAY_DRAIN_SECONDS="1"),
+            stdout=out,
+            stderr=out,
+        )
+    try:
+        wait_until(lambda: _is_ready(url), log)
+        yield url
+    finally:
+        child.terminate()
+        child.wait(30)
+
+
+def wait_until(condition: Callable[[], bool], told: object = "") -> None:
+    """Wait until `condition` holds; fails with what `told` says."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not condition():
+        text = told.read_text() if isinstance(told, Path) else told
+        assert time.monotonic() < deadline, f"not within {DEADLINE_SECONDS:.0f} s: {text}"
+        time.sleep(0.1)
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/readyz").is_success
+    except httpx.TransportError:
+        return False
