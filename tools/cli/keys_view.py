@@ -73,6 +73,7 @@ def key_facts(row: Row) -> list[tuple[str, object]]:
         ("ended", readable(row["ended_at"])),
         ("last used", _used(row)),
         ("used today", row.get("used_today")),
+        ("last refused", _refused(row.get("usage") or {})),
         ("follows", row.get("predecessor_key_id")),
         ("followed by", row.get("successor_key_id")),
         ("old key ends", readable(row.get("overlap_ends_at"))),
@@ -159,6 +160,12 @@ def _used(row: Row) -> str:
     if row["last_used_at"] is None:
         return "never"
     return f"{readable(row['last_used_at'])} {row.get('last_used_ip') or ''}".rstrip()
+
+
+def _refused(usage: Row) -> str:
+    if not usage.get("refused_at"):
+        return ""
+    return f"{readable(usage['refused_at'])} {usage['refused_ip']} ({usage['refused_reason']})"
 
 
 def _notes(row: Row) -> list[str]:

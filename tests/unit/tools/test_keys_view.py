@@ -110,6 +110,18 @@ def test_a_scheduled_key_says_from_when() -> None:
     assert (line["status"], line["ends"]) == ("revoked", "2026-02-02 00:00")
 
 
+def test_a_key_that_is_tried_in_vain_shows_it() -> None:
+    """A revoked key that somebody goes on using is worth knowing; silence where nobody does."""
+    tried = {
+        "refused_at": "2026-02-03T10:00:00.000Z",
+        "refused_ip": "203.0.113.9",
+        "refused_reason": "revoked",
+    }
+    told = dict(keys_view.key_facts(ROW | {"usage": tried}))
+    assert told["last refused"] == "2026-02-03 10:00 203.0.113.9 (revoked)"
+    assert dict(keys_view.key_facts(ROW | {"usage": {"refused_at": None}}))["last refused"] == ""
+
+
 def test_facts_never_hold_the_secret() -> None:
     """Even where the answer does."""
     told = keys_view.key_facts(ROW | {"key": "aff_secret", "propagated": True})
