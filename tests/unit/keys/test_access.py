@@ -38,3 +38,29 @@ def test_each_part_of_a_budget_that_differs_is_told():
     ]
     assert state == change.now == msgspec.structs.replace(wanted, version=4)
     assert domain.with_budgets(change.now, wanted, CAUSE) is None
+
+
+def test_holds_are_placed_and_lifted_one_by_one():
+    """A partner is suspended while any stands; each step is an event that tells what remains."""
+    access = Access(network_id=201, network_affiliate_id=7)
+    told = []
+    for hold, held in [
+        ("staff", True),
+        ("account_status", True),
+        ("account_status", False),
+        ("staff", False),
+    ]:
+        change = domain.with_hold(access, hold, held=held, cause=CAUSE)
+        assert domain.with_hold(change.now, hold, held=held, cause=CAUSE) is None
+        event, state = change.events
+        assert state == change.now.state()
+        assert (event.hold, state.version) == (hold, access.version + 1)
+        told.append((type(event), state.suspended, getattr(event, "remaining", None)))
+        access = change.now
+    assert told == [
+        (events.PartnerSuspended, True, None),
+        (events.PartnerSuspended, True, None),
+        (events.PartnerResumed, True, ("staff",)),
+        (events.PartnerResumed, False, ()),
+    ]
+    assert access == Access(network_id=201, network_affiliate_id=7, version=4)
