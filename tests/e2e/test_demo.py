@@ -29,7 +29,7 @@ def test_the_whole_story_goes_as_promised() -> None:
     assert told["ok"] is True
     assert done.returncode == 0, done.stderr[-2_000:]
     figures = told["figures"]
-    assert len(told["steps"]) == 13
+    assert len(told["steps"]) == 16
     assert figures["report_equals_ledger"] is True
     assert figures["firehose_events"] > 2_000
     assert figures["firehose_lost"] == figures["firehose_repeated"] == 0

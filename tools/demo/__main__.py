@@ -15,7 +15,7 @@ from deploy.local.stack import StoppedError
 from shared.clock import SystemClock
 from shared.errors import PorticoError
 from tools.cli.output import remarks
-from tools.demo import access, reports, streams, trail
+from tools.demo import access, life, reports, streams, trail
 from tools.demo.record import Record, Step
 from tools.demo.stage import Stage, staged
 
@@ -29,6 +29,9 @@ ACTS: Final[tuple[Act, ...]] = (
     access.allowlist_refuses,
     access.budget_shared,
     streams.firehose_resumes,
+    life.partner_sees_own_keys,
+    life.link_works_once,
+    life.rotation_overlaps,
     trail.reshare_recorded,
     streams.revocation,
     trail.audit_trail_verifies,

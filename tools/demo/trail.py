@@ -12,8 +12,10 @@ from tools.demo.streams import REVOCATIONS
 
 EXPECTED: Final = {
     "AccessDenied": 3,
-    "KeyIssued": 3 + REVOCATIONS,
-    "KeyReshared": 1,
+    "KeyIssued": 5 + REVOCATIONS,
+    "KeyReshared": 3,
+    "KeyRotated": 1,
+    "ShareOpened": 2,
     "KeyRevoked": REVOCATIONS,
     "AllowlistChanged": 2,
     "BudgetChanged": 1,
@@ -25,7 +27,10 @@ EXPECTED: Final = {
 """Kinds of entries that the story must have left, and at least how many of each."""
 TRAIL_SECONDS: Final = 45.0
 RULE: Final = "rate_limit_hits"
-UNIQUE: Final = ("KeyIssued", "KeyReshared", "KeyRevoked", "AccessDenied", "AllowlistChanged")
+UNIQUE: Final = (
+    *("KeyIssued", "KeyReshared", "KeyRotated", "KeyRevoked", "ShareOpened"),
+    *("AccessDenied", "AllowlistChanged"),
+)
 """Kinds of which the story knows the exact number."""
 
 
