@@ -59,7 +59,15 @@ def chapters(urls: Mapping[str, str], known: KnownKey, now: float, portico: str)
             "As staff: issue a key, list, revoke", _staff_lines(urls["gateway"], known, portico)
         ),
         Chapter("The same by command", _command_lines(known, portico)),
-        Chapter("Documents", ["docs/openapi.yaml", "docs/asyncapi.yaml"]),
+        Chapter(
+            "Documents",
+            [
+                "docs/operator-guide.md",
+                "docs/using-your-api-key.md",
+                "docs/openapi.yaml",
+                "docs/asyncapi.yaml",
+            ],
+        ),
         Chapter("Metrics", [f"{url}/metrics  ({name})" for name, url in urls.items()]),
     ]
 
@@ -88,6 +96,7 @@ def _staff_lines(gateway: str, known: KnownKey, portico: str) -> list[str]:
 def _command_lines(known: KnownKey, portico: str) -> list[str]:
     return [
         f"{portico} keys list --network {known.network_id}",
+        f"{portico} keys reshare {known.key_id} --network {known.network_id}",
         f"{portico} firehose tail --types clicks",
         f"{portico} audit verify --network {known.network_id}",
     ]
