@@ -160,8 +160,9 @@ class Gateway:
         """Say that the service failed, unless the head of its answer has said something else."""
         service = _service(exchange.passage)
         self._metrics.upstream_failures.labels(service, error.reason).inc()
-        fields = {"service": service, "reason": error.reason, "cause": str(error.__cause__)}
-        log.warning("upstream failed", extra=fields | {"request_id": exchange.request.request_id})
+        fields = {"service": service, "reason": error.reason, "cause": _cause(exchange, error)}
+        names = {"endpoint": _endpoint(exchange), "request_id": exchange.request.request_id}
+        log.warning("upstream failed", extra=fields | names)
         if not exchange.status:
             is_down = error.status == HTTPStatus.SERVICE_UNAVAILABLE
             headers = ((b"retry-after", b"1"),) if is_down else ()
@@ -182,7 +183,7 @@ class Gateway:
     def _account(self, exchange: Exchange) -> None:
         """Count the request where operators and partners' networks look."""
         passage, status = exchange.passage, exchange.status or CLIENT_GONE
-        template = NO_ROUTE if passage.route is None else passage.route.template
+        template = _endpoint(exchange)
         self._metrics.seconds.labels(template, str(status)).observe(exchange.head_seconds)
         reason = "" if passage.rejection is None else passage.rejection.reason
         if reason:
@@ -206,6 +207,17 @@ class Gateway:
                 refusal=reason,
             ),
         )
+
+
+def _endpoint(exchange: Exchange) -> str:
+    """The template of the request's path: all that is told of it, since a path may be a secret."""
+    route = exchange.passage.route
+    return NO_ROUTE if route is None else route.template
+
+
+def _cause(exchange: Exchange, error: UpstreamError) -> str:
+    """What went wrong, with the template where the client library names the path."""
+    return str(error.__cause__).replace(trimmed(exchange.request.path), _endpoint(exchange))
 
 
 def _service(passage: Passage) -> str:

@@ -264,7 +264,9 @@ async def test_what_is_no_link_or_no_form_of_ours_gets_a_page_and_changes_nothin
     _, shares, link = await shared(service, ours, passphrase=PASSPHRASE)
     for token in ("a" * 43, "short", "ü" * 3, "%00" * 43):
         for method in ("GET", "POST"):
-            headers = service.headers(method, f"/v1/shares/{httpx.URL(token).raw_path.decode()}", None)
+            headers = service.headers(
+                method, f"/v1/shares/{httpx.URL(token).raw_path.decode()}", None
+            )
             async with httpx.AsyncClient(base_url=service.url) as client:
                 page = await client.request(method, f"/v1/shares/{token}", headers=headers)
             assert (page.status_code, "no such link" in page.text) == (404, True), token
@@ -320,7 +322,9 @@ async def test_a_token_and_a_passphrase_stand_nowhere(platform):
         async with httpx.AsyncClient(base_url=platform.url) as client:
             metrics = (await client.get("/metrics")).text
         records = repr([events.encode(event) for event in await platform.told(ours)])
-    rows = await platform.execute("SELECT s::text FROM shares AS s UNION SELECT o::text FROM outbox AS o")
+    rows = await platform.execute(
+        "SELECT s::text FROM shares AS s UNION SELECT o::text FROM outbox AS o"
+    )
     tables = "\n".join(row[0] for row in rows)
     token = path.rpartition("/")[2]
     assert link["share_id"] in tables
