@@ -62,7 +62,7 @@ class Refused:
     Attributes:
         at: seconds, UTC; 0 for never.
         ip: the client's address.
-        reason: the door's word for it: `revoked`, `allowlist`, `budget`, ...
+        reason: the door's word for it: `revoked`, `allowlist`, `rate`, ...
     """
 
     at: float = 0.0

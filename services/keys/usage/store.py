@@ -109,15 +109,6 @@ class Usages:
                     return Usage()
                 return (await _with_sources(connection, [row]))[key_id]
 
-    async def sources(self, network_id: int, key_id: str) -> tuple[Source, ...]:
-        """The networks that used a key of the network, the last one first.
-
-        Raises:
-            UnavailableError: Postgres does not answer.
-        """
-        found = (await self.usage(network_id, key_id)).sources.values()
-        return tuple(sorted(found, key=_recency, reverse=True))
-
     async def forget_batches(self, before: float) -> None:
         """Remove what was remembered of batches written before a moment (seconds, UTC).
 
@@ -248,7 +239,3 @@ def _row(usage: Usage) -> tuple[Any, ...]:
 def _source_row(source: Source) -> tuple[Any, ...]:
     last = source.last
     return source.network, last.at, last.ip, last.endpoint, source.count_on_day
-
-
-def _recency(source: Source) -> tuple[Use, str]:
-    return source.last, source.network

@@ -291,21 +291,10 @@ async def test_sources_are_forgotten_also_of_keys_that_nobody_uses_any_more(pool
     partition.send(summary(counted("k", "203.0.113.9")))
     await partition.apply()
     usages = Usages(pool)
-    assert [one.network for one in await usages.sources(NETWORK, "k")] == ["203.0.113.0/24"]
+    assert list((await known(pool, "k")).sources) == ["203.0.113.0/24"]
     assert await usages.forget_sources(domain.oldest_day(NOON + 90 * DAY)) == 0
     assert await usages.forget_sources(domain.oldest_day(NOON + 91 * DAY)) == 1
-    assert await usages.sources(NETWORK, "k") == ()
-
-
-async def test_sources_come_with_the_last_used_first(pool, clock):
-    """Who still uses the old key is read from the top."""
-    await add_key(pool, "k")
-    partition = Partition(pool, clock)
-    for number in (2, 3, 1):
-        partition.send(summary(counted("k", f"10.0.{number}.1"), second=NOON + number))
-    await partition.apply()
-    found = await Usages(pool).sources(NETWORK, "k")
-    assert [one.last.ip for one in found] == ["10.0.3.1", "10.0.2.1", "10.0.1.1"]
+    assert (await known(pool, "k")).sources == {}
 
 
 # --- warnings -------------------------------------------------------------------------------------
