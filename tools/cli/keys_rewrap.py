@@ -20,6 +20,7 @@ from shared.clock import SystemClock
 from shared.config import load
 from shared.errors import ConflictError
 from shared.events import Actor
+from shared.faultpoint import point
 from shared.postgres import open_pool
 from tools.cli.output import print_json, remarks
 
@@ -103,6 +104,7 @@ async def _make_key(store: MasterKeysStore, source: Source) -> None:
         )
     made = MasterKey(os.urandom(KEY_BYTES))
     source.prepend(made)
+    point("keys.rewrap.key_written")
     remarks.print(f"new master key {made.fingerprint}, now the first in {source.file}")
 
 

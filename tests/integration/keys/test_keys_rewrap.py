@@ -1,8 +1,6 @@
 """Protects the rotation of the master key: while everything runs, and without losing a secret."""
 
 import asyncio
-import base64
-import json
 
 import asyncpg
 import httpx
@@ -11,6 +9,7 @@ import pytest
 from services.keys.master_keys.store import Check, MasterKeysStore
 from services.keys.store import Store
 from services.keys.vault import Vault
+from shared.errors import SetupError
 from shared.events import SecretsRewrapped
 from shared.postgres import migrate, open_pool
 from tests.keys_parts import (
@@ -23,7 +22,7 @@ from tests.keys_parts import (
     until,
     until_published,
 )
-from tests.rewrap_parts import key_file, keys_in, new_key, rewrap
+from tests.rewrap_parts import as_text, holding, key_file, keys_in, new_key, rewrap, sealed
 
 pytestmark = pytest.mark.slow
 
@@ -105,7 +104,7 @@ async def test_the_master_key_is_replaced_while_two_processes_serve(platform):
         ]
     written = platform.log.read_text() + done.out + done.err
     for key in (old, new):
-        assert base64.b64encode(key.reveal()).decode() not in written
+        assert as_text(key) not in written
 
 
 async def test_a_process_without_the_new_key_stops_the_rotation(platform, tmp_path):
@@ -142,36 +141,6 @@ async def test_a_process_without_the_new_key_stops_the_rotation(platform, tmp_pa
     assert f"fingerprint {new.fingerprint}; given: {old.fingerprint}." in platform.log.read_text()
 
 
-async def test_a_wrong_file_changes_nothing_and_is_told(platform):
-    """Neither a typing error nor a key taken out too early makes a running service forget."""
-    file = platform.secrets.master_key
-    (old,) = keys_in(file)
-    with running(platform):
-        keys = await issued(platform, 1)
-        file.write_text("half a k")
-        await until(lambda: _is(platform, "keys_master_keys_unreadable", 1))
-        await all_open(platform, keys)
-        key_file(file, new_key())
-        await until(lambda: _is(platform, "keys_master_keys_lacking", 1))
-        assert await platform.metric("keys_master_keys_unreadable") == 0
-        await all_open(platform, keys)
-        assert KeysProcess(beside(platform), {}).wait_exit() == 2
-        key_file(file, old)
-        await until(lambda: _is(platform, "keys_master_keys_lacking", 0))
-        await all_open(platform, keys)
-    lines = [line for line in platform.log.read_text().splitlines() if line.startswith("{")]
-    told = [one for one in map(json.loads, lines) if one["level"] == "error"]
-    assert [one["event"] for one in told] == [
-        "master keys not taken in, the ones before stay",
-        "secrets need a master key that is not given any more",
-    ]
-    assert "half a k" not in platform.log.read_text()
-
-
-async def _is(platform: Platform, metric: str, value: float) -> bool:
-    return await platform.metric(metric) == value
-
-
 async def test_what_the_rotation_lacks_is_named(platform, tmp_path):
     """Before anything changes: the key that data keys are under, the tables, or a second new key."""
     (old,) = keys_in(platform.secrets.master_key)
@@ -190,34 +159,6 @@ async def test_what_the_rotation_lacks_is_named(platform, tmp_path):
         assert second.status == 1
         assert f"Not everything is under the first master key ({new.fingerprint})" in second.err
         assert keys_in(alone) == (new, old)
-
-
-async def test_a_damaged_data_key_is_told_and_left_as_it_is(platform):
-    """The others are moved; the old key is not dropped, since it may yet be of use."""
-    with running(platform):
-        keys = await issued(platform)
-        victim = next(iter(keys))
-        await platform.execute(
-            "UPDATE data_keys SET wrapped = '\\x00' WHERE network_id = $1", victim
-        )
-        done = await rewrap(platform, "--new-key", "--drop-old", "--json")
-    assert done.status == 1
-    assert (done.report["moved"], done.report["damaged"]) == (1, [victim])
-    assert done.report["dropped"] == []
-    assert len(keys_in(platform.secrets.master_key)) == 2
-    assert len(await fingerprints(platform)) == 2
-
-
-async def test_what_an_earlier_release_left_gets_its_fingerprint(platform):
-    """It kept one master key and no name of it: recognised at the start, then rotated as any."""
-    (old,) = keys_in(platform.secrets.master_key)
-    with running(platform):
-        keys = await issued(platform, 1)
-    await platform.execute("UPDATE data_keys SET master_key = ''")
-    await platform.execute("UPDATE master_key_check SET fingerprint = ''")
-    with running(platform):
-        assert await fingerprints(platform) == {old.fingerprint}
-        await all_open(platform, keys)
 
 
 @pytest.fixture
@@ -271,6 +212,93 @@ async def test_no_data_key_is_made_under_the_old_master_key_after_the_switch(poo
     assert found == [201]
     async with keys.transaction("test") as unit:
         assert await unit.master_key() == new.fingerprint
+
+
+@pytest.mark.logs_errors
+async def test_a_wrong_file_changes_nothing_and_is_told(database_url, schema, tmp_path, caplog):
+    """Neither a typing error nor a key taken out too early makes a running service forget."""
+    old, new = new_key(), new_key()
+    file = key_file(tmp_path / "master-key", old)
+    async with sealed(database_url, schema, old, networks=2) as found, holding(found, file) as one:
+        for written, gauges in (
+            ("half a key", (1, 0, 0)),
+            (None, (1, 0, 0)),
+            (as_text(new), (0, 1, 2)),  # taken out too early: in use here, and a restart would fail
+            (as_text(new, old), (0, 0, 2)),
+            (as_text(old), (0, 0, 0)),
+        ):
+            file.unlink() if written is None else file.write_text(written)
+            await one.holding.turn()
+            await one.holding.turn()
+            assert (one.gauges(), one.holding.missing()) == (gauges, None)
+            for network_id, data_key in await MasterKeysStore(found.pool).page(0, 9):
+                secret, text = found.secrets[network_id]
+                assert one.vault.open(data_key, network_id, "key_a", text) == secret
+    told = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert [record.getMessage() for record in told] == [
+        "master keys not taken in, the ones before stay",
+        "master keys not taken in, the ones before stay",
+        "secrets need a master key that is not given any more",
+    ]
+    assert "half a key" not in caplog.text
+
+
+async def test_a_process_starts_only_with_every_master_key_that_is_needed(
+    database_url, schema, tmp_path
+):
+    """Also when the one it lacks is of a single network; then it does not count as running."""
+    old, new = new_key(), new_key()
+    async with sealed(database_url, schema, old, networks=3) as found:
+        both = Vault([old, new])
+        ((_, first),) = await MasterKeysStore(found.pool).page(0, 1)
+        async with MasterKeysStore(found.pool).transaction("test") as unit:
+            await unit.rewrap(1, first, both.rewrapped(first, 1, new.fingerprint))
+        for given, missing in ((old, new), (new, old)):
+            with pytest.raises(SetupError, match=f"fingerprint {missing.fingerprint}; given: "):
+                async with holding(found, key_file(tmp_path / "master-key", given)):
+                    pass
+        assert await found.pool.fetch("SELECT FROM key_holders") == []
+        async with holding(found, key_file(tmp_path / "master-key", new, old)):
+            assert len(await found.pool.fetch("SELECT FROM key_holders")) == 1
+
+
+async def test_what_an_earlier_release_left_gets_its_fingerprint(database_url, schema, tmp_path):
+    """It kept one master key and no name of it: recognised at the start, or refused."""
+    old, new = new_key(), new_key()
+    async with sealed(database_url, schema, old, networks=2) as found:
+        await found.pool.execute("UPDATE data_keys SET master_key = ''")
+        await found.pool.execute("UPDATE master_key_check SET fingerprint = ''")
+        with pytest.raises(SetupError, match="earlier release"):
+            async with holding(found, key_file(tmp_path / "master-key", new)):
+                pass
+        async with holding(found, key_file(tmp_path / "master-key", new, old)):
+            assert await found.under() == {1: old.fingerprint, 2: old.fingerprint}
+            await found.require_all_open(old)
+
+
+async def test_a_damaged_data_key_is_told_and_left_as_it_is(database_url, schema, tmp_path):
+    """The others are moved; the old key is not dropped, since it may yet be of use."""
+    old = new_key()
+    platform = Platform("nowhere:9092", database_url, schema, tmp_path)
+    file = key_file(platform.secrets.master_key, old)
+    async with sealed(database_url, schema, old, networks=3) as found:
+        await found.pool.execute("UPDATE data_keys SET wrapped = '\\x00' WHERE network_id = 2")
+        done = await rewrap(platform, "--new-key", "--drop-old", "--json")
+        new = keys_in(file)[0]
+        assert done.status == 1
+        assert done.report == {
+            "master_key": new.fingerprint,
+            "moved": 2,
+            "verified": 2,
+            "damaged": [2],
+            "dropped": [],
+        }
+        assert keys_in(file) == (new, old)
+        assert set((await found.under()).items()) == {
+            (1, new.fingerprint),
+            (2, old.fingerprint),
+            (3, new.fingerprint),
+        }
 
 
 async def test_two_rotations_at_once_are_one(pool):
