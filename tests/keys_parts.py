@@ -133,10 +133,18 @@ class Platform:
         return found
 
     async def call(
-        self, method: str, path: str, caller: Caller | None, body: Any = None
+        self,
+        method: str,
+        path: str,
+        caller: Caller | None,
+        body: Any = None,
+        *,
+        once: str | None = None,
     ) -> httpx.Response:
-        """The answer to what `caller` asks through the gateway."""
+        """The answer to what `caller` asks through the gateway, with `once` as Idempotency-Key."""
         headers = self.headers(method, path, caller)
+        if once is not None:
+            headers["idempotency-key"] = once
         async with httpx.AsyncClient(base_url=self.url, timeout=30, verify=False) as client:
             return await client.request(method, path, json=body, headers=headers)
 
