@@ -21,6 +21,7 @@ from services.keys.telling import Confirmations, Shown, Told, tell
 from shared import partner_key
 from shared.clock import Clock
 from shared.errors import ConflictError
+from shared.faultpoint import point
 
 _Making = tuple[Shown, Sequence[Change[Key]]]
 
@@ -134,6 +135,7 @@ class Issuing:
         """What `make` shows, or has shown to the same request before."""
         async with self.store.transaction(doing) as unit:
             answered = await unit.claim(once, cause.at) if once else None
+            point("keys.claimed")
             if once and answered:
                 shown, told = await self._again(unit, once, answered, cause)
             else:
@@ -141,6 +143,7 @@ class Issuing:
                 if once:
                     answer = idempotency.answer_of(shown.key, shown.predecessor, shown.at)
                     await unit.keep_answer(once, shown.key.key_id, HTTPStatus.CREATED, answer)
+                    point("keys.answer_kept")
                 told = await tell(unit, changes, cause)
         return replace(shown, propagated=await self.confirmations.confirmed(told))
 

@@ -15,6 +15,7 @@ from services.keys.store import Store
 from shared.clock import Clock
 from shared.errors import ForbiddenError
 from shared.events import Actor
+from shared.faultpoint import point
 from shared.tokens import (
     ACCOUNTS_HISTORY_FULL,
     ACCOUNTS_HISTORY_READ,
@@ -85,6 +86,7 @@ class Permits:
         """
         if not staff.caller.is_staff or _held(staff.caller).isdisjoint(permissions):
             await self.deny(staff, action, " or ".join(permissions), partner)
+        point("keys.permitted")
 
     async def deny(self, staff: Staff, action: str, permission: str, partner: int = 0) -> NoReturn:
         """Refuse, once it is committed that this was tried.

@@ -22,6 +22,7 @@ from services.keys.vault import DataKey
 from shared import events, outbox, topics
 from shared.errors import NotFoundError
 from shared.events import Budget, Event, KeyState, NetworkState, PartnerAccess, PartnerProfile
+from shared.faultpoint import point
 from shared.postgres import Connection, Pool, translated
 from shared.topics import Topic
 
@@ -262,11 +263,13 @@ class Unit:
         row = await self.connection.fetchrow(_LOCK_KEY, network_id, key_id)
         if row is None:
             raise NotFoundError
+        point("keys.locked")
         return key_of_row(row)
 
     async def insert(self, key: Key) -> bool:
         """Add a key; False if its integration has an active one."""
         found = await self.connection.fetchval(_INSERT_KEY, *_key_values(key))
+        point("keys.inserted")
         return found is not None
 
     async def partner(self, network_id: int, network_affiliate_id: int) -> Partner:
@@ -341,6 +344,7 @@ class Unit:
         """What a partner may do, locked; version 0 if nothing was ever said."""
         await self.connection.execute(_MAKE_ACCESS, network_id, network_affiliate_id)
         row = await self.connection.fetchrow(_LOCK_ACCESS, network_id, network_affiliate_id)
+        point("keys.locked")
         return _access(_present(row))
 
     async def budgets(self, network_id: int) -> NetworkState:
@@ -402,6 +406,7 @@ class Unit:
                 await self.connection.execute(_UPDATE_ACCESS, *astuple(owned))
             case NetworkState():
                 await self.connection.execute(_UPDATE_BUDGETS, *_budget_values(owned))
+        point("keys.saved")
 
     async def pending(self, owned: Owned) -> list[int]:
         """The outbox rows of its state that Kafka has not confirmed yet."""

@@ -81,6 +81,7 @@ class Confirmations:
             propagated = await self._outbox.wait_published(told.ids, self._confirm_seconds)
         if not propagated:
             self._metrics.unconfirmed.inc()
+        point("keys.confirmed")
         return propagated
 
     def count(self, told: Sequence[Event]) -> None:

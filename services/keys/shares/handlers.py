@@ -188,6 +188,7 @@ class ShareHandlers:
         """Decide under the link's lock, where a passphrase that fits may come too late."""
         async with self.store.transaction("opening a link") as unit:
             share, target = await unit.share(found.network_id, found.key_id, found.share_id)
+            point("shares.locked")
             cause = visitor.cause(self.clock.time())
             opening = domain.opened(share, target, fits=fits, cause=cause)
             is_shown = opening.outcome == "shown"
@@ -195,8 +196,10 @@ class ShareHandlers:
             told = [opening.event] if opening.event else []
             if opening.share != share:
                 await unit.keep(opening.share)
+                point("shares.saved")
             if told:
                 await unit.append(told, cause.at)
+            point("shares.before_commit")
         point("shares.after_commit")
         self.confirmations.count(told)
         name = self.name_of(share.network_id)
