@@ -1,6 +1,7 @@
 """What the documents say can be followed: links lead somewhere, examples are true."""
 
 import re
+import shlex
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,13 @@ from urllib.parse import unquote
 
 import pytest
 import yaml
+from typer.main import get_command
 
 from services.firehose.handlers import NOT_ENABLED
 from shared import access, partner_key
 from shared.errors import UnauthenticatedError
 from tests.backends import ROOT
+from tools.cli import app
 
 DOCUMENTS = sorted(
     path
@@ -90,6 +93,38 @@ def test_the_guides_quote_errors_as_they_are(name: str) -> None:
         suspended[1],
     ):
         assert f"`{text}`" in guide
+
+
+COMMANDS = {
+    line
+    for document in DOCUMENTS
+    for line in re.findall(
+        r"(?:^|[`(]|\.venv/bin/)(portico [a-z][^`\n]*)", document.read_text(), re.MULTILINE
+    )
+}
+
+
+@pytest.mark.parametrize("line", sorted(COMMANDS))
+def test_every_command_in_the_documents_exists(line: str) -> None:
+    """Commands, options and the number of arguments are those of the program."""
+    words = shlex.split(line.rstrip("\\)").replace(" …", ""), comments=True)[1:]
+    command: Any = get_command(app)
+    while hasattr(command, "commands") and words:
+        name, *words = words
+        assert name in command.commands, f"there is no {name}"
+        command = command.commands[name]
+    known = {option for one in command.params for option in (*one.opts, *one.secondary_opts)}
+    assert {word.partition("=")[0] for word in words if word.startswith("--")} <= known
+    needed = [one for one in command.params if one.param_type_name == "argument" and one.required]
+    values = [word for word in words if not word.startswith("-")]
+    assert not words or len(values) >= len(needed)
+
+
+def test_commands_are_found_at_all() -> None:
+    """The control: every command for keys is explained somewhere."""
+    told = {line.split()[2] for line in COMMANDS if line.startswith("portico keys ")}
+    root: Any = get_command(app)
+    assert told == set(root.commands["keys"].commands)
 
 
 def test_the_examples_in_python_are_python() -> None:

@@ -14,7 +14,11 @@ from tools.cli.config import CliSettings
 TIMEOUT_SECONDS: Final = 30.0
 REPEAT_PAUSES_SECONDS: Final = (0.5, 2.0)
 """Before a call that may be repeated is made once more."""
-NO_PERMISSION: Final = "the token lacks the permission for this. The attempt is in the audit trail."
+_MORE: Final = {
+    "Forbidden": "the token lacks the permission for this. The attempt is in the audit trail.",
+    "Not Found": "the network of the token has nothing of that id.",
+}
+"""What the bare texts of the API mean to staff."""
 _FAULT: Final = 500
 
 Params = Mapping[str, str | int]
@@ -123,8 +127,8 @@ def refusal(answer: httpx.Response) -> PorticoError:
         text = answer.json().get("message") or answer.text
     except (ValueError, AttributeError):
         text = answer.text.strip() or answer.reason_phrase
-    if answer.status_code == httpx.codes.FORBIDDEN and text == "Forbidden":
-        text = f"Forbidden: {NO_PERMISSION}"
+    if text in _MORE:
+        text = f"{text}: {_MORE[text]}"
     wait = answer.headers.get("retry-after")
     told = f"{answer.status_code} {text}" + (f" Try again in {wait} s." if wait else "")
     if answer.status_code >= _FAULT:

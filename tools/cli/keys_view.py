@@ -76,7 +76,6 @@ def key_facts(row: Row) -> list[tuple[str, object]]:
         ("last refused", _refused(row.get("usage") or {})),
         ("follows", row.get("predecessor_key_id")),
         ("followed by", row.get("successor_key_id")),
-        ("old key ends", readable(row.get("overlap_ends_at"))),
         ("warnings", [WARNINGS.get(name, name) for name in row.get("warnings") or ()]),
     ]
 
@@ -149,8 +148,8 @@ def _end(row: Row) -> str | None:
 
 
 def _by(row: Row) -> str:
-    name = row.get("created_by_name")
-    who = f"{name} ({row['created_by']})" if name else row["created_by"]
+    name, subject = row.get("created_by_name"), row["created_by"]
+    who = f"{name} ({subject})" if name and name != subject else subject
     return f"{readable(row['created_at'])} by {who}"
 
 

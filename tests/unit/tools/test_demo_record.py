@@ -92,7 +92,7 @@ async def test_waiting_ends_with_what_was_awaited() -> None:
         await until(clock, "a miracle", never, seconds=5)
 
 
-def test_the_story_has_its_thirteen_steps() -> None:
+def test_the_story_has_its_sixteen_steps() -> None:
     """Every promise of the platform's story is played."""
     assert [act.__name__ for act in ACTS] == [
         "staff_without_permission",
@@ -103,6 +103,9 @@ def test_the_story_has_its_thirteen_steps() -> None:
         "allowlist_refuses",
         "budget_shared",
         "firehose_resumes",
+        "partner_sees_own_keys",
+        "link_works_once",
+        "rotation_overlaps",
         "reshare_recorded",
         "revocation",
         "audit_trail_verifies",
