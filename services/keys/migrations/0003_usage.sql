@@ -1,6 +1,6 @@
 -- When keys were last used. One row a key, made in the transaction that makes the key, so that the
--- table of keys always joins; nothing here refers to `keys`, since a foreign key would lock the row
--- there and let a revocation wait. Times are seconds, UTC; 0: never.
+-- table of keys always joins. Nothing here refers to `keys`: a foreign key would lock the key's row
+-- whenever a row is added here, and a revocation would wait. Times are seconds, UTC; 0: never.
 --
 -- `used_at` decides what came last; `last_used_at`, what people see and what is sorted by, moves
 -- once a minute. Between those moves no indexed column changes, and the free space of each page

@@ -188,6 +188,16 @@ def a_session(chance: random.Random, keys: Sequence[str]) -> DoorEvent:
     return kind(chance.choice(keys), NOON - chance.randrange(90) * 0.5, client_ip="10.0.3.9")
 
 
+async def test_a_record_sent_again_by_itself_counts_once(pool, clock):
+    """As after a producer's time-out: the batches before and behind it are of other moments."""
+    await add_key(pool, "k")
+    partition = Partition(pool, clock)
+    for second, event_id in [(NOON, "one"), (NOON + 9, "two"), (NOON, "one"), (NOON + 9, "two")]:
+        partition.send(summary(counted("k", count=3), second=second), event_id)
+        await partition.apply()
+    assert (await known(pool, "k")).count_on_day == 6
+
+
 async def test_a_record_sent_again_after_the_time_of_repeats_never_moves_the_last_use(pool, clock):
     """That is where counting once ends: a day's count may have it twice, the moment stays."""
     await add_key(pool, "k")
@@ -248,6 +258,31 @@ async def test_a_batch_and_a_locked_key_do_not_wait_for_one_another(pool, clock)
     async with asyncio.timeout(30), pool.acquire() as counting, counting.transaction():
         await write(counting, [item(summary(counted("k")))])
         assert await pool.execute("UPDATE keys SET status = 'revoked', ended_at = 1") == "UPDATE 1"
+
+
+async def test_batches_lock_keys_in_one_order(pool, clock):
+    """One that waits for the first of its keys holds none of the others: no two wait in a ring."""
+    keys = [f"k{number}" for number in range(9)]
+    for key_id in keys:
+        await add_key(pool, key_id)
+    partition = Partition(pool, clock)
+    partition.send(summary(*map(counted, reversed(keys))))
+    lock = "SELECT FROM key_usage WHERE key_id = $1 FOR UPDATE NOWAIT"
+    by_holder = "SELECT count(*) FROM pg_locks WHERE $1 = ANY(pg_blocking_pids(pid))"
+    async with (
+        pool.acquire() as holder,
+        pool.acquire() as other,
+        asyncio.TaskGroup() as tasks,
+        holder.transaction(),
+    ):
+        await holder.execute(lock, keys[0])
+        tasks.create_task(partition.apply())
+        async with asyncio.timeout(30):
+            while not await other.fetchval(by_holder, holder.get_server_pid()):
+                await asyncio.sleep(0.01)
+        for key_id in keys[1:]:
+            await other.execute(lock, key_id)
+    assert (await known(pool, keys[-1])).count_on_day == 1
 
 
 async def test_many_uses_are_one_write_and_old_news_are_none(pool, clock):
