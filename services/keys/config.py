@@ -9,7 +9,9 @@ from pydantic_settings import SettingsConfigDict
 
 from shared.config import IdentitySettings, ServiceSettings, TokenSettings
 
-_BASE_URL: Final = re.compile(r"https?://[^/?#@\s]+(/[^?#\s]*)?")
+_BASE_URL: Final = re.compile(
+    r"(https://[^/?#@\s]+|http://(127(\.\d{1,3}){3}|localhost|\[::1\])(:\d+)?)(/[^?#\s]*)?"
+)
 
 
 class KeysSettings(IdentitySettings, TokenSettings, ServiceSettings):
@@ -52,12 +54,15 @@ class KeysSettings(IdentitySettings, TokenSettings, ServiceSettings):
     table tells of a use. A stop does not wait for it."""
 
     public_url: str = "http://127.0.0.1:8080"
-    """Where partners reach the gateway; single-use links begin with it. Use https outside a test:
-    whoever reads a link on its way can use it."""
+    """Where partners reach the gateway; single-use links begin with it. Plain http is taken for
+    this machine only: whoever reads a link on its way can use it."""
 
     @field_validator("public_url")
     @classmethod
     def _is_base_url(cls, value: str) -> str:
         if not _BASE_URL.fullmatch(value):
-            raise ValueError("needs http:// or https:// and a host, without query or fragment")
+            raise ValueError(
+                "needs https:// and a host (http:// for this machine only), without query, "
+                "fragment or password"
+            )
         return value.rstrip("/")

@@ -131,10 +131,22 @@ class Pages:
 def _shown(view: View) -> dict[str, Any]:
     return {
         "heading": f"API key for {view.key.integration}",
-        "lines": [f"From {view.network}. It is shown this once."],
+        "lines": [f"From {view.network}. It is shown this once.", *_conditions(view.key)],
         "secret": view.secret.reveal() if view.secret else "",
         "network": view.network,
     }
+
+
+def _conditions(key: Key) -> list[str]:
+    """From when, until when and from where a key works, where that is limited."""
+    found = []
+    if key.not_before:
+        found.append(f"The key works from {moment(key.not_before)}.")
+    if key.expires_at is not None:
+        found.append(f"The key works until {moment(key.expires_at)}.")
+    if key.allowlist:
+        found.append(f"It may be used from {', '.join(key.allowlist)}.")
+    return found
 
 
 def _form(view: View) -> dict[str, Any]:

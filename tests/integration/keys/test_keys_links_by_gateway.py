@@ -2,62 +2,105 @@
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from urllib.parse import quote_plus
 
+import httpx
 import pytest
 
-from tests.gateway_parts import gate, open_gateway
-from tests.keys_parts import network, partner, staff
+from services.keys.app import build
+from shared.runtime import serve
+from tests.gateway_parts import Partner, gate, open_gateway
+from tests.keys_parts import Platform, network, partner, staff, until
 from tests.shares_parts import SECRET, path_of
 
 pytestmark = pytest.mark.slow
 
 PASSPHRASE = "correct horse battery"
+OUR_CLIENTS = ("httpx", "httpcore")
+"""Loggers of what stands for the browser here."""
 
 
-async def test_a_visitor_opens_a_link_through_the_gateway(service, applied_topics, unique, caplog):
-    """Pages, forms, methods and headers; the token is in no log and no summary of the gateway."""
+@asynccontextmanager
+async def keys_in_this_process(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Platform]:
+    """The key service, ready, where `caplog` sees all that it logs."""
+    for name, value in platform.environment().items():
+        monkeypatch.setenv(name, value)
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as group, httpx.AsyncClient(base_url=platform.url) as client:
+        group.create_task(serve(build(), stop))
+
+        async def ready() -> bool:
+            try:
+                return (await client.get("/readyz")).status_code == 200
+            except httpx.TransportError:
+                return False
+
+        try:
+            await until(ready)
+            yield platform
+        finally:
+            stop.set()
+
+
+async def test_a_visitor_opens_a_link_through_the_gateway_and_no_log_knows_the_token(
+    platform, unique, caplog, monkeypatch
+):
+    """Pages, forms, methods and headers come as they are; both services log at debug level."""
     caplog.set_level(logging.DEBUG)
     ours = network()
-    await service.tell(partner(ours))
-    key = await service.issue(staff(ours), 7)
-    shares = f"/v1/networks/apikeys/{key['key_id']}/shares"
-    made = await service.call("POST", shares, staff(ours), {"passphrase": PASSPHRASE})
-    path = path_of(made.json())
+    async with keys_in_this_process(platform, monkeypatch) as service:
+        await service.tell(partner(ours))
+        key = await service.issue(staff(ours), 7)
+        shares = f"/v1/networks/apikeys/{key['key_id']}/shares"
+        made = await service.call("POST", shares, staff(ours), {"passphrase": PASSPHRASE})
+        path = path_of(made.json())
+        options = {"identity_secrets": service.secrets.identity, "upstream_keys": service.url}
+        async with gate(service.bootstrap, unique) as surroundings:
+            async with open_gateway(surroundings, **options) as client:
+                await _visit_by(client, path, key["key"])
+            summaries = await surroundings.summaries()
+    endpoints = {count.endpoint for _, one in summaries for count in one.counts}
+    assert endpoints <= {"/v1/shares/{token}"}
+    lines = [record for record in caplog.records if not record.name.startswith(OUR_CLIENTS)]
+    assert [record.msg for record in lines if record.name == "shared.runtime"].count("serving") == 2
+    assert any(record.levelno == logging.DEBUG for record in lines)
+    seen = repr([(record.getMessage(), vars(record)) for record in lines]) + repr(summaries)
     token = path.rpartition("/")[2]
-    options = {"identity_secrets": service.secrets.identity, "upstream_keys": service.url}
-    async with gate(applied_topics, unique) as surroundings:
-        async with open_gateway(surroundings, **options) as client:
-            looked = await client.session.get(client.url + path)
-            page = await looked.text()
-            assert (looked.status, looked.content_type) == (200, "text/html")
-            assert looked.headers["cache-control"] == "no-store"
-            assert looked.headers["referrer-policy"] == "no-referrer"
-            assert looked.headers["x-frame-options"] == "DENY"
-            assert looked.headers["content-security-policy"].startswith("default-src 'none'; ")
-            assert looked.headers["x-request-id"]
-            assert 'name="passphrase"' in page
-            for method in ("HEAD", "PUT", "DELETE"):
-                other = await client.session.request(method, client.url + path)
-                assert (other.status, other.headers["allow"]) == (405, "GET, POST")
-            big = await client.session.post(client.url + path, data={"passphrase": "x" * 10_000})
-            assert (big.status, big.content_type) == (400, "text/html")
-            wrong = await client.session.post(client.url + path, data={"passphrase": "a wrong one"})
-            assert (wrong.status, SECRET.findall(await wrong.text())) == (403, [])
-            shown = await client.session.post(client.url + path, data={"passphrase": PASSPHRASE})
-            assert (shown.status, SECRET.findall(await shown.text())) == (200, [key["key"]])
-            again = await client.session.post(
-                client.url + path + "/", data={"passphrase": PASSPHRASE}
-            )
-            assert (again.status, SECRET.findall(await again.text())) == (410, [])
-            assert again.headers["cache-control"] == "no-store"
-            missing = await client.session.get(client.url + "/v1/shares/" + "a" * 43)
-            assert (missing.status, missing.content_type) == (404, "text/html")
-        told = repr(await surroundings.summaries())
-    seen = caplog.text + repr([vars(record) for record in caplog.records]) + told
-    assert token not in seen
-    assert PASSPHRASE not in seen
-    assert key["key"] not in seen
-    assert token not in service.log.read_text()
+    for clear in (token, PASSPHRASE, quote_plus(PASSPHRASE), key["key"]):
+        assert clear not in seen
+        assert clear.encode().hex() not in seen
+
+
+async def _visit_by(client: Partner, path: str, key: str) -> None:
+    url = client.url + path
+    looked = await client.session.get(url)
+    assert (looked.status, looked.content_type) == (200, "text/html")
+    assert looked.headers["cache-control"] == "no-store"
+    assert looked.headers["referrer-policy"] == "no-referrer"
+    assert looked.headers["x-frame-options"] == "DENY"
+    assert looked.headers["content-security-policy"].startswith("default-src 'none'; ")
+    assert looked.headers["x-request-id"]
+    assert 'name="passphrase"' in await looked.text()
+    for method in ("HEAD", "PUT", "DELETE"):
+        other = await client.session.request(method, url)
+        assert (other.status, other.headers["allow"]) == (405, "GET, POST")
+    presses = [
+        ({"passphrase": "x" * 10_000}, 400),
+        ({"passphrase": "a wrong one"}, 403),
+        ({"passphrase": PASSPHRASE}, 200),
+        ({"passphrase": PASSPHRASE}, 410),
+    ]
+    for form, status in presses:
+        answer = await client.session.post(url + "/" * (status == 410), data=form)
+        assert (answer.status, answer.content_type) == (status, "text/html")
+        assert answer.headers["cache-control"] == "no-store"
+        assert SECRET.findall(await answer.text()) == ([key] if status == 200 else [])
+    missing = await client.session.get(client.url + "/v1/shares/" + "a" * 43)
+    assert (missing.status, missing.content_type) == (404, "text/html")
 
 
 async def test_a_broken_answer_puts_no_token_into_the_gateways_log(applied_topics, unique, caplog):

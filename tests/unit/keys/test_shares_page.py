@@ -151,6 +151,22 @@ def test_an_open_link_names_network_integration_and_end():
     assert Outline(text_of(plain)).of("form")[0]["method"] == "post"
 
 
+def test_the_key_comes_with_its_conditions():
+    """From when, until when and from where; a key without any has no such line."""
+    limited = replace(KEY, not_before=NOW + 5, expires_at=NOW + 65, allowlist=("192.0.2.7", "::1"))
+    page = text_of(PAGES.of(view("shown", key=limited, secret=generate())))
+    for words in (
+        "works from 1 January 2026, 00:00:05 UTC",
+        "works until 1 January 2026, 00:01:05",
+    ):
+        assert words in page
+    assert "used from 192.0.2.7, ::1." in page
+    free = replace(KEY, not_before=0.0, expires_at=None, allowlist=())
+    page = text_of(PAGES.of(view("shown", key=free, secret=generate())))
+    assert "works" not in page
+    assert "used from" not in page
+
+
 def test_a_wrong_passphrase_says_how_many_are_left():
     """In words that are right for one, too."""
     assert "1 more wrong one closes the link for good." in text_of(ANSWERS["refused"])
