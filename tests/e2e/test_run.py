@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ import pytest
 
 from deploy.local.config import StackSettings
 from shared.events import Click, encode
+from tests.backends import ROOT
 from tools.simulator import cast, traffic
 
 KEY = re.compile(r"aff_[0-9A-Za-z]{33}")
@@ -210,6 +211,31 @@ def feed_twice_counts_once(run: Run, environment: dict[str, str], folder: Path) 
     assert counts[0][1] > 0
 
 
+def the_partners_guide_runs_as_it_stands(run: Run) -> None:
+    """Its examples in Python, pasted below one another, for the week that the run has."""
+    guide = (ROOT / "docs" / "using-your-api-key.md").read_text()
+    examples = re.findall(r"^```python\n(.*?)^```$", guide, re.MULTILINE | re.DOTALL)
+    today = datetime.now(UTC).date()
+    program = "\n".join((*examples, "print(len(patiently('/v1/meta/timezones')))"))
+    for day, ours in (("01", today - timedelta(days=6)), ("07", today)):
+        program = program.replace(f"2026-11-{day}", str(ours))
+    gateway = run.curl("entity/table").url
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={"API_URL": f"http://{gateway.netloc.decode()}", "API_KEY": run.key},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    name, *rows, _ = done.stdout.splitlines()
+    assert name == "Harbor Lane Network"
+    assert len(rows) > 20
+    assert len({row.split()[0] for row in rows}) == len(rows)
+    assert sum(float(row.split()[1]) for row in rows) > 0
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(420)
 def test_it_starts_shows_what_to_try_stops_and_goes_on() -> None:
@@ -241,6 +267,7 @@ def test_it_starts_shows_what_to_try_stops_and_goes_on() -> None:
                     assert stream.status_code == 200
                     assert any(line.startswith("event:") for line in stream.iter_lines())
             commands_do_what_they_say(first, environment, Path(home), chosen.postgres_port)
+            the_partners_guide_runs_as_it_stands(first)
             a_tail_goes_on_from_any_of_its_lines(environment)
             feed_twice_counts_once(first, environment, Path(home))
             assert first.stop() < STOP_SECONDS
