@@ -6,3 +6,5 @@ CREATE INDEX keys_of_partner ON keys (network_id, network_affiliate_id, created_
 CREATE INDEX keys_by_status ON keys (network_id, status, created_at, key_id);
 CREATE INDEX keys_by_expiry ON keys (network_id, coalesce(expires_at, 'infinity'), key_id);
 CREATE INDEX keys_by_integration ON keys (network_id, lower(integration) COLLATE "C", key_id);
+CREATE INDEX keys_scheduled ON keys (network_id, created_at, key_id)
+    WHERE status = 'active' AND not_before > 0;

@@ -62,7 +62,9 @@ _SEGMENTS: Final[dict[ShownStatus, tuple[str, ...]]] = {
     "active": (f"k.status = 'active' AND k.not_before <= $2 AND {_UNENDED}",),
     "expired": ("k.status = 'expired'", "k.status = 'active' AND k.expires_at <= $2"),
     "revoked": ("k.status = 'revoked'",),
-    "scheduled": (f"k.status = 'active' AND k.not_before > $2 AND {_UNENDED}",),
+    "scheduled": (
+        f"k.status = 'active' AND k.not_before > 0 AND k.not_before > $2 AND {_UNENDED}",
+    ),
 }
 """What `Row.shown_status` says at the moment $2, each part with a kept status."""
 

@@ -34,6 +34,7 @@ async def stored(platform: Platform, *rows: Stored) -> None:
     )
     try:
         await put(connection, rows)
+        await connection.execute("ANALYZE")  # as autovacuum does within a minute
     finally:
         await connection.close()
 
