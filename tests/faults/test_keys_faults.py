@@ -1,25 +1,26 @@
 """Protects the key service from its own death: what was committed is told, what was not never was.
 
-A client whose call broke off cannot know which; the service must. An independent reader of the
-topics is compared with the tables afterwards.
+A client whose call broke off cannot know which; the service must. It is killed between every two
+steps of its commands; then the clients repeat their calls, and an independent reader of the topics
+compares them with the tables.
 """
 
 import asyncio
+import os
 import signal
 from collections import Counter
 
 import httpx
 import pytest
 
-from shared import events, topics
-from shared.events import partner_key
+from shared import topics
 from tests import backends
+from tests.keys_fault_parts import ACTS, ANSWERED, HOLDER, Act, require_told, told_once
 from tests.keys_parts import (
     KeysProcess,
     Platform,
     network,
     partner,
-    read_settled,
     running,
     serving,
     staff,
@@ -27,18 +28,26 @@ from tests.keys_parts import (
     until_published,
 )
 from tests.projection_parts import create
-from tests.soak import count
+from tests.soak import SOAK, count
 
 pytestmark = pytest.mark.slow
 
-KILLS = count(5, 50)
-POINTS = (
-    "keys.before_commit",
-    "keys.after_commit",
-    "outbox.before_commit",
-    "outbox.after_commit",
-    "outbox.after_mark",
+EVERY = tuple((act, step) for act in ACTS for step in act.STEPS)
+"""Each command at each of its steps, so that most steps are met by five commands."""
+SHORT = tuple(
+    zip(
+        ACTS,
+        (
+            "outbox.after_commit",
+            "keys.after_commit",
+            "keys.saved",
+            "outbox.mid_send",
+            "shares.after_commit",
+        ),
+        strict=True,
+    )
 )
+KILLS = EVERY if SOAK else SHORT
 
 
 @pytest.fixture
@@ -47,112 +56,70 @@ async def platform(kafka_bootstrap, database_url, schema, tmp_path) -> Platform:
     return Platform(kafka_bootstrap, database_url, schema, tmp_path)
 
 
-async def broken_call(platform: Platform, ours: int, number: int, key_id: str | None) -> None:
-    """Issue a key, or revoke `key_id`; the service dies on the way or just after."""
-    if key_id is None:
-        path, body = "/v1/networks/affiliates/7/apikeys", {"integration": f"app-{number}"}
-    else:
-        path, body = f"/v1/networks/apikeys/{key_id}/revoke", {}
+async def test_a_command_broken_off_at_any_step_took_effect_as_a_whole_or_not_at_all(platform):
+    """Issue, revoke, rotate, suspend, open a link: sent again, each comes to its one right result.
+
+    No event without state, no state without event; the doors' topics equal the tables.
+    """
+    caller = staff(network())
+    acts = [act(platform, caller, number) for number, (act, _) in enumerate(KILLS)]
+    with running(platform):
+        await platform.tell(partner(caller.network_id, HOLDER))
+        for act in acts:
+            await act.prepare()
+        await until_published(platform)
+    for act, (_, step) in zip(acts, KILLS, strict=True):
+        await break_off(act, step)
+    expected: Counter[tuple[str, str]] = Counter()
+    with serving(platform):
+        for act in acts:
+            expected += await act.repeat()
+        await until_published(platform)
+        await require_told(platform, caller.network_id)
+    assert await told_once(platform, caller.network_id) == expected
+
+
+async def break_off(act: Act, step: str) -> None:
+    """Send the command to a service that dies at `step`.
+
+    What a service killed before had left to be told is told first, in passes of the relay that do
+    not count. One that dies of something else than the command is followed by another.
+    """
+    platform = act.platform
+    while True:
+        process = KeysProcess(platform, await _armed(platform, step))
+        if process.wait_until_served() and await _has_told_all(platform, process):
+            break
+        assert process.wait_exit() == -signal.SIGKILL
     try:
-        answer = await platform.call("POST", path, staff(ours), body)
-        assert answer.status_code in (200, 201, 202), answer.text
+        act.answer = await act.send()
     except httpx.TransportError:
-        pass  # died before it could answer
+        assert step != ANSWERED, platform.log.read_text()
+    if step == ANSWERED:
+        os.kill(process._child.pid, signal.SIGKILL)
+    assert await asyncio.to_thread(process.wait_exit) == -signal.SIGKILL
 
 
-async def table(platform: Platform) -> dict[str, dict]:
-    """The keys of the database, by id."""
-    rows = await platform.execute("SELECT key_id, integration, status, version FROM keys")
-    return {row["key_id"]: dict(row) for row in rows}
+async def _armed(platform: Platform, step: str) -> dict[str, str]:
+    """The variables of a process that dies when the next command comes to `step`."""
+    if step == ANSWERED:
+        return {}
+    left = len(await platform.execute("SELECT FROM outbox WHERE published_at IS NULL"))
+    passes = left if step == "outbox.mid_send" else min(left, 1)
+    is_relays = step.startswith("outbox.")
+    return {"PORTICO_CRASH_AT": f"{step}:{1 + passes * is_relays}"}
 
 
-async def test_a_service_killed_at_its_worst_moments_tells_exactly_what_it_committed(platform):
-    """Issued and revoked amid kills: topics equal the table, each change is one event."""
-    ours = network()
-    with running(platform):
-        await platform.tell(partner(ours))
-        standing = [
-            (await platform.issue(staff(ours), 7, f"standing-{number}"))["key_id"]
-            for number in range(KILLS)
-        ]
-    for kill in range(KILLS):
-        victim = standing[kill] if kill // len(POINTS) % 2 or kill % 2 else None
-        if victim is None:  # nothing is left to be told: this kill meets the new key
-            with serving(platform):
-                await until_published(platform)
-        process = KeysProcess(platform, {"PORTICO_CRASH_AT": POINTS[kill % len(POINTS)]})
-        if process.wait_until_served():  # else: killed while telling what the one before left
-            await broken_call(platform, ours, kill, victim)
-        assert await asyncio.to_thread(process.wait_exit) == -signal.SIGKILL
-    with serving(platform):
-        await until_published(platform)
-        rows = await table(platform)
-        states = await platform.states(topics.KEYS_STATE)
-    _compare(rows, {key_id: states.get(key_id) for key_id in rows})
-    assert {key for key, state in states.items() if state and state["network_id"] == ours} == set(
-        rows
-    )
-    told = await _told_once(platform, ours)
-    expected = Counter({("KeyIssued", key_id): 1 for key_id in rows})
-    expected.update(("KeyRevoked", key) for key, row in rows.items() if row["status"] == "revoked")
-    assert told == expected
-    assert any(row["status"] == "revoked" for row in rows.values())
-    assert any(row["integration"].startswith("app-") for row in rows.values())
-    assert len(rows) < 2 * KILLS  # before the commit, a kill leaves nothing
+async def _has_told_all(platform: Platform, process: KeysProcess) -> bool:
+    """Wait until nothing waits to be told; False if `process` has died instead."""
 
+    async def settled() -> bool:
+        return bool(process._child.poll()) or not await platform.execute(
+            "SELECT FROM outbox WHERE published_at IS NULL LIMIT 1"
+        )
 
-def _compare(rows: dict[str, dict], states: dict[str, dict | None]) -> None:
-    for key_id, row in rows.items():
-        state = states[key_id]
-        assert state is not None, f"{row} was never told"
-        assert (state["status"], state["version"]) == (row["status"], row["version"])
-
-
-async def _told_once(platform: Platform, ours: int) -> Counter[tuple[str, str]]:
-    """The events of the network, repeats of one `ce_id` left out."""
-    found = {}
-    for record in await read_settled(platform.bootstrap, topics.KEYS_EVENTS.name):
-        if record.key == partner_key(ours, 7).encode():
-            envelope = events.envelope(record.headers)
-            kind = {events.type_name(one): one for one in topics.KEYS_EVENTS.schemas}[envelope.type]
-            found[envelope.id] = events.decode(kind, record.value)
-    return Counter((type(event).__name__, event.key_id) for event in found.values())
-
-
-async def test_a_killed_service_has_a_successor_that_revokes_for_good(platform):
-    """Killed between commit and publication of a revocation: the next process publishes it."""
-    ours = network()
-    with running(platform):
-        await platform.tell(partner(ours))
-        key_id = (await platform.issue(staff(ours), 7))["key_id"]
-    process = KeysProcess(platform, {"PORTICO_CRASH_AT": "keys.after_commit"})
-    assert process.wait_until_served()
-    with pytest.raises(httpx.TransportError):
-        await platform.call("POST", f"/v1/networks/apikeys/{key_id}/revoke", staff(ours))
-    assert process.wait_exit() == -signal.SIGKILL
-    assert (await table(platform))[key_id]["status"] == "revoked"
-    with serving(platform):
-        again = await platform.call("POST", f"/v1/networks/apikeys/{key_id}/revoke", staff(ours))
-        assert again.status_code in (200, 202)
-        await until_published(platform)
-        assert (await platform.states(topics.KEYS_STATE))[key_id]["status"] == "revoked"
-
-
-async def test_a_service_killed_before_the_commit_has_done_nothing(platform):
-    """Neither row nor record; the same call succeeds at the next process."""
-    ours = network()
-    with running(platform):
-        await platform.tell(partner(ours))
-    process = KeysProcess(platform, {"PORTICO_CRASH_AT": "keys.before_commit"})
-    assert process.wait_until_served()
-    with pytest.raises(httpx.TransportError):
-        await platform.issue(staff(ours), 7)
-    assert process.wait_exit() == -signal.SIGKILL
-    assert await table(platform) == {}
-    with serving(platform):
-        await platform.issue(staff(ours), 7)
-        await until_published(platform)
-    assert [type(event).__name__ for event in await platform.told(ours)] == ["KeyIssued"]
+    await until(settled)
+    return process._child.poll() is None
 
 
 async def test_while_postgres_is_away_nothing_changes_and_calls_say_so(
