@@ -20,12 +20,13 @@ from aiokafka import AIOKafkaConsumer
 
 from deploy.local import secrets
 from deploy.local.ports import free_ports
-from services.keys.domain import Cause, Key
+from services.keys.domain import Cause, Key, Made
 from shared import events, topics
 from shared.clock import SystemClock
 from shared.events import Actor, PartnerProfile, partner_key
 from shared.identity import HEADER, Identity, IdentitySigner
 from shared.kafka import Record, open_consumer, open_producer, partitions_of
+from shared.partner_key import generate
 from shared.tokens import SECURITY_FULL, Caller, issue_token
 from tests.backends import ROOT
 
@@ -48,6 +49,8 @@ KEY = Key(
 )
 
 CAUSE = Cause(Actor(subject="user-7", behind="user-1"), NOW, "why", "request-1", "192.0.2.1")
+
+MADE = Made("key_ffffffffffffffffffff", generate(), b"sealed anew")
 
 
 def network() -> int:

@@ -11,16 +11,18 @@ from typing import Annotated, Any, Final
 
 from fastapi import Depends, FastAPI, Header, Request, Response
 
-from services.keys import domain, edge, wire
+from services.keys import edge, wire
 from services.keys.access import api as access_routes
 from services.keys.access.handlers import AccessHandlers
-from services.keys.domain import Turnover, Wish
+from services.keys.domain import Wish
 from services.keys.edge import Authenticate, KeyId, PartnerId
+from services.keys.eligibility import IneligibleError
 from services.keys.handlers import Handlers
 from services.keys.idempotency import Once, request_digest
 from services.keys.issuing import Issuing
 from services.keys.portal import api as portal_routes
 from services.keys.portal.handlers import PortalHandlers
+from services.keys.rotation import Turnover
 from services.keys.shares import api as share_routes
 from services.keys.shares.handlers import ShareHandlers
 from services.keys.staff import Staff
@@ -84,7 +86,7 @@ def described() -> FastAPI:
 def create_app(areas: Areas, identity: IdentityCheck, tokens: TokenVerifier) -> FastAPI:
     """The application; it serves exactly the rows of `shared.routes` that name this service."""
     app = new_app("Keys", "Partners' keys, addresses, streams and budgets, for a network's staff.")
-    app.add_exception_handler(domain.IneligibleError, _on_ineligible)
+    app.add_exception_handler(IneligibleError, _on_ineligible)
 
     async def staff(request: Request) -> Staff:
         signed = identity(request)
@@ -264,7 +266,7 @@ def _seconds(moment: datetime | None) -> float | None:
 
 
 async def _on_ineligible(request: Request, error: Exception) -> Response:
-    reasons = error.obstacles if isinstance(error, domain.IneligibleError) else ()
+    reasons = error.obstacles if isinstance(error, IneligibleError) else ()
     headers = {"x-request-id": request_id(request)}
     body = error_body(str(error), reasons=reasons)
     return JsonResponse(body, status_code=HTTPStatus.CONFLICT, headers=headers)

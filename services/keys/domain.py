@@ -1,4 +1,4 @@
-"""Who may have a key, what a change makes of it, and which events tell so. Pure.
+"""What a key is, what a change makes of it, and which events tell so. Pure.
 
 A change is decided as a `Change`: the thing as it is now, and the events that tell it, the state
 record for the doors among them. A decision that would change nothing is None.
@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Generic, Literal, TypeVar
 
 from services.keys import allowlist
+from services.keys.eligibility import Obstacle, Partner
 from shared import events
 from shared.errors import ConflictError, InvalidError
 from shared.events import Actor, Event, KeyState
@@ -20,17 +21,12 @@ INTEGRATION_LENGTH_MAX: Final = 100
 KEY_ID: Final = re.compile(r"key_[0-9a-f]{20}")
 MOMENT_MAX: Final = 253_370_764_800.0
 """The start of the year 9999, seconds, UTC: what ends later might as well never end."""
-OVERLAP_SECONDS_DEFAULT: Final = 7 * 86_400
-OVERLAP_SECONDS_MAX: Final = 30 * 86_400
 SYSTEM: Final = Actor(subject="portico/keys", name="Key service", kind="system")
 
 Status = Literal["active", "revoked", "expired"]
 ShownStatus = Literal["active", "scheduled", "revoked", "expired"]
 LIVE: Final = frozenset({"active", "scheduled"})
 """Shown statuses of a key that works, or will."""
-Obstacle = Literal[
-    "in_onboarding", "no_technical_capacity", "fraud_flag", "quality_flag", "account_inactive"
-]
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -144,69 +140,6 @@ class Key:
         )
 
 
-# --- who may have a key ---------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Partner:
-    """A partner as far as it decides whether a key may be issued."""
-
-    network_id: int
-    network_affiliate_id: int
-    name: str
-    in_onboarding: bool = False
-    has_technical_capacity: bool = True
-    has_fraud_flag: bool = False
-    has_quality_flag: bool = False
-    account_status: str = "active"
-
-    def obstacles(self) -> tuple[Obstacle, ...]:
-        """Everything that stands against a key, always in the same order."""
-        found: dict[Obstacle, bool] = {
-            "in_onboarding": self.in_onboarding,
-            "no_technical_capacity": not self.has_technical_capacity,
-            "fraud_flag": self.has_fraud_flag,
-            "quality_flag": self.has_quality_flag,
-            "account_inactive": self.account_status in SUSPENDING,
-        }
-        return tuple(obstacle for obstacle, stands in found.items() if stands)
-
-
-SUSPENDING: Final = frozenset({"inactive", "suspended"})
-"""Account statuses with which no key of a partner works."""
-_OBSTACLE_TEXTS: Final[dict[Obstacle, str]] = {
-    "in_onboarding": "it is in onboarding",
-    "no_technical_capacity": "it lacks the technical capacity",
-    "fraud_flag": "it has an open fraud flag",
-    "quality_flag": "it has an open quality flag",
-    "account_inactive": "its account is inactive or suspended",
-}
-
-
-class IneligibleError(ConflictError):
-    """The partner may not have a key; `obstacles` are all reasons."""
-
-    def __init__(self, obstacles: tuple[Obstacle, ...]) -> None:
-        texts = ", ".join(_OBSTACLE_TEXTS[obstacle] for obstacle in obstacles)
-        super().__init__(
-            f"The partner may not have a key: {texts}. "
-            "A Super User may override this with a written reason (override_reason)."
-        )
-        self.obstacles = obstacles
-
-
-def overridden(partner: Partner, reason: str, *, is_super_user: bool) -> tuple[Obstacle, ...]:
-    """The obstacles that a Super User sets aside for a written `reason`; none if there are none.
-
-    Raises:
-        IneligibleError: there are some, and nobody who may sets them aside.
-    """
-    obstacles = partner.obstacles()
-    if obstacles and not (is_super_user and reason.strip()):
-        raise IneligibleError(obstacles)
-    return obstacles
-
-
 # --- issue ----------------------------------------------------------------------------------------
 
 
@@ -243,7 +176,7 @@ def new_key(partner: Partner, wish: Wish, made: Made, cause: Cause) -> Key:
     Raises:
         InvalidError: no integration is named, an address is wrong, or a moment is.
     """
-    not_before = _checked_start(wish.not_before, cause.at)
+    not_before = checked_start(wish.not_before, cause.at)
     return Key(
         key_id=made.key_id,
         network_id=partner.network_id,
@@ -294,8 +227,12 @@ def checked_expiry(expires_at: float | None, begins_at: float) -> float | None:
     return expires_at
 
 
-def _checked_start(not_before: float | None, now: float) -> float:
-    """`not_before` as keys have it: 0 if it has come."""
+def checked_start(not_before: float | None, now: float) -> float:
+    """`not_before` as keys have it: 0 if it has come.
+
+    Raises:
+        InvalidError: the moment cannot be told.
+    """
     if not_before is None or not_before <= now:
         return 0.0
     if not not_before < MOMENT_MAX:
@@ -316,94 +253,7 @@ def issued(key: Key, cause: Cause, override_reasons: tuple[Obstacle, ...] = ()) 
     return Change(key, (event, key.state()))
 
 
-# --- rotation -------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Turnover:
-    """How staff have a key rotated.
-
-    Attributes:
-        overlap_seconds: how long the old key lives on; 0 ends it at once.
-        has_expiry: whether `expires_at` was given; if not, the old key's rule holds.
-        expires_at: when the new key ends; seconds, UTC, or None for never.
-    """
-
-    overlap_seconds: int = OVERLAP_SECONDS_DEFAULT
-    has_expiry: bool = False
-    expires_at: float | None = None
-    reason: str = ""
-
-
-def rotated(
-    old: Key, made: Made, turnover: Turnover, cause: Cause
-) -> tuple[Change[Key], Change[Key]]:
-    """`old` gives way to a new key with its integration and allowlist, which comes second.
-
-    Without another wish the new key lives as long as the old one was meant to, from now on.
-
-    Raises:
-        ConflictError: `old` has ended, or was rotated before.
-        InvalidError: the moment at which the new key is to end has passed.
-    """
-    old.require_live(cause.at)
-    if old.successor_key_id is not None:
-        raise ConflictError(
-            f"The key was rotated before: {old.successor_key_id} is its successor. Rotate that one."
-        )
-    new = _successor(old, made, turnover, cause)
-    return _superseded(old, new, turnover.overlap_seconds, cause), issued(new, cause)
-
-
-def _successor(old: Key, made: Made, turnover: Turnover, cause: Cause) -> Key:
-    not_before = _checked_start(old.not_before, cause.at)
-    begins_at = max(cause.at, not_before)
-    if turnover.has_expiry:
-        expires_at = checked_expiry(turnover.expires_at, begins_at)
-    elif old.expires_at is None:
-        expires_at = None
-    else:
-        lifetime = old.expires_at - max(old.created_at, old.not_before)
-        expires_at = min(begins_at + lifetime, MOMENT_MAX - 1)
-    return replace(
-        old,
-        key_id=made.key_id,
-        digest=made.secret.digest,
-        masked=made.secret.masked,
-        sealed=made.sealed,
-        expires_at=expires_at,
-        created_at=cause.at,
-        created_by=cause.actor.subject,
-        created_by_name=cause.actor.name,
-        version=1,
-        not_before=not_before,
-        predecessor_key_id=old.key_id,
-    )
-
-
-def _superseded(old: Key, new: Key, overlap_seconds: int, cause: Cause) -> Change[Key]:
-    overlap_ends_at = cause.at + overlap_seconds
-    if old.expires_at is not None:
-        overlap_ends_at = min(overlap_ends_at, old.expires_at)
-    happened: list[Event] = [
-        events.KeyRotated(
-            **told(old, cause), successor_key_id=new.key_id, overlap_ends_at=overlap_ends_at
-        )
-    ]
-    key = replace(
-        old,
-        version=old.version + 1,
-        successor_key_id=new.key_id,
-        rotated_at=cause.at,
-        expires_at=overlap_ends_at,
-    )
-    if overlap_seconds == 0:
-        key = replace(key, status="revoked", ended_at=cause.at)
-        happened.append(events.KeyRevoked(**told(key, cause)))
-    return Change(key, (*happened, key.state()))
-
-
-# --- the rest of its life -------------------------------------------------------------------------
+# --- its life -------------------------------------------------------------------------------------
 
 
 def reshared(

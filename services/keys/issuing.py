@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from http import HTTPStatus
 
-from services.keys import domain, idempotency
-from services.keys.domain import Cause, Change, Key, Made, Turnover, Wish
+from services.keys import domain, eligibility, idempotency, rotation
+from services.keys.domain import Cause, Change, Key, Made, Wish
 from services.keys.idempotency import Answered, Once
+from services.keys.rotation import Turnover
 from services.keys.sealing import Sealing
 from services.keys.staff import CHANGE, SUPER_USER, Permits, Staff
 from services.keys.store import Store, Unit
@@ -71,7 +72,7 @@ class Issuing:
         self, staff: Staff, network_affiliate_id: int, wish: Wish, at: float, unit: Unit
     ) -> _Making:
         partner = await unit.partner(staff.network_id, network_affiliate_id)
-        obstacles = domain.overridden(
+        obstacles = eligibility.overridden(
             partner, wish.override_reason, is_super_user=staff.caller.is_super_user
         )
         cause = staff.cause(at, (wish.override_reason if obstacles else "") or wish.reason)
@@ -110,7 +111,7 @@ class Issuing:
     ) -> _Making:
         made = await self._made(unit, network_id)
         old = await unit.key(network_id, key_id)
-        before, after = domain.rotated(old, made, turnover, cause)
+        before, after = rotation.rotated(old, made, turnover, cause)
         await unit.save(before.now)
         if not await unit.insert(after.now):
             raise ConflictError(

@@ -11,6 +11,7 @@ from typing import Final
 from services.keys import domain
 from services.keys.access.domain import with_hold
 from services.keys.domain import Cause
+from services.keys.eligibility import SUSPENDING
 from services.keys.store import PartnerChange, Removed, Unit
 from shared import events, topics
 from shared.batches import Item
@@ -57,9 +58,9 @@ def partner_writer(
         await unit.note_partners(found)
         told: list[Event] = []
         now = clock.time()
-        for access, status in await unit.misjudged(found, domain.SUSPENDING):
+        for access, status in await unit.misjudged(found, SUSPENDING):
             cause = Cause(domain.SYSTEM, now, reason=f"account status: {status}")
-            held = status == "removed" or status in domain.SUSPENDING
+            held = status == "removed" or status in SUSPENDING
             change = with_hold(access, "account_status", held=held, cause=cause)
             if change is not None:
                 await unit.save(change.now)

@@ -15,7 +15,8 @@ import asyncpg
 import msgspec
 
 from services.keys.access.domain import Access
-from services.keys.domain import Key, Partner
+from services.keys.domain import Key
+from services.keys.eligibility import Partner
 from services.keys.idempotency import KEEP_SECONDS, Answered, Once
 from services.keys.mending import Owned, state_of
 from services.keys.vault import DataKey

@@ -8,7 +8,8 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from services.keys import allowlist, domain
+from services.keys import allowlist, domain, rotation
+from services.keys.eligibility import Obstacle
 
 ID_MAX: Final = 2**53 - 1
 REASON_LENGTH_MAX: Final = 600
@@ -88,9 +89,9 @@ class Rotate(Because):
     """How a key gives way to its successor."""
 
     overlap_seconds: int = Field(
-        domain.OVERLAP_SECONDS_DEFAULT,
+        rotation.OVERLAP_SECONDS_DEFAULT,
         ge=0,
-        le=domain.OVERLAP_SECONDS_MAX,
+        le=rotation.OVERLAP_SECONDS_MAX,
         description="How long the old key lives on, at most 30 days; 0 revokes it at once.",
     )
     expires_at: Expiry = Field(
@@ -179,6 +180,6 @@ class Refusal(Model):
 class Ineligible(Refusal):
     """Why the partner may not have a key, or that the integration has one."""
 
-    reasons: list[domain.Obstacle] | None = Field(
+    reasons: list[Obstacle] | None = Field(
         None, description="All of them, if the partner may have none."
     )

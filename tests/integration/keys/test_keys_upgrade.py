@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from services.keys import domain
+from services.keys import rotation
 from services.keys.access.domain import Access
-from services.keys.domain import Made, Turnover
+from services.keys.domain import Made
+from services.keys.rotation import Turnover
 from services.keys.store import Store
 from shared.partner_key import generate
 from shared.postgres import Pool, migrate, open_pool
@@ -59,7 +60,7 @@ async def test_a_key_of_the_first_release_is_rotated_once(upgraded):
     store = Store(upgraded)
     async with store.transaction("rotating") as unit:
         made = Made("key_1", generate(), b"sealed anew")
-        old, new = domain.rotated(await unit.key(201, KEY.key_id), made, Turnover(), CAUSE)
+        old, new = rotation.rotated(await unit.key(201, KEY.key_id), made, Turnover(), CAUSE)
         stranger = replace(new.now, key_id="key_2", digest="ef" * 32, predecessor_key_id=None)
         assert not await unit.insert(stranger)
         await unit.save(old.now)

@@ -1,47 +1,19 @@
 """Protects the rules of keys: who may have one, what each change tells, and that revoked is for good."""
 
 from dataclasses import replace
-from itertools import product
 
 import msgspec
 import pytest
 
 from services.keys import domain
-from services.keys.domain import IneligibleError, Made, Partner, Turnover, Wish
+from services.keys.domain import Wish
+from services.keys.eligibility import Partner
 from shared import events
 from shared.errors import ConflictError, InvalidError
 from shared.events import Actor, KeyState
-from shared.partner_key import generate
-from tests.keys_parts import CAUSE, KEY, NOW
+from tests.keys_parts import CAUSE, KEY, MADE, NOW
 
 PARTNER = Partner(201, 7, "Cedar")
-MADE = Made("key_ffffffffffffffffffff", generate(), b"sealed anew")
-
-
-@pytest.mark.parametrize("flags", list(product([False, True], repeat=5)))
-def test_every_obstacle_is_told_and_no_other(flags):
-    """All combinations; none means that a key may be issued."""
-    onboarding, incapable, fraud, quality, inactive = flags
-    status = "inactive" if inactive else "active"
-    partner = Partner(201, 7, "Cedar", onboarding, not incapable, fraud, quality, status)
-    names = (
-        "in_onboarding",
-        "no_technical_capacity",
-        "fraud_flag",
-        "quality_flag",
-        "account_inactive",
-    )
-    expected = tuple(name for name, stands in zip(names, flags, strict=True) if stands)
-    assert partner.obstacles() == expected
-
-
-def test_a_refusal_tells_all_reasons_and_the_way_out():
-    """Staff need not try again for each."""
-    error = IneligibleError(("in_onboarding", "fraud_flag"))
-    assert error.message == (
-        "The partner may not have a key: it is in onboarding, it has an open fraud flag. "
-        "A Super User may override this with a written reason (override_reason)."
-    )
 
 
 @pytest.mark.parametrize("text", ["", "  ", "a\x00b", "a\u200bb", "x" * 101])
@@ -73,18 +45,6 @@ def test_a_scheduled_key_is_shown_as_such_until_it_begins():
     assert replace(later, status="revoked", ended_at=NOW).shown_status(NOW) == "revoked"
     assert later.state().not_before == NOW + 30
     later.require_live(NOW)
-
-
-def test_a_super_user_with_a_reason_sets_obstacles_aside_and_nobody_else():
-    """Without obstacles nobody needs one, and nothing is told as set aside."""
-    flagged = Partner(201, 7, "Cedar", has_fraud_flag=True, account_status="suspended")
-    found = ("fraud_flag", "account_inactive")
-    assert domain.overridden(flagged, "agreed", is_super_user=True) == found
-    for reason, is_super_user in (("agreed", False), (" ", True), ("", True)):
-        with pytest.raises(IneligibleError) as refused:
-            domain.overridden(flagged, reason, is_super_user=is_super_user)
-        assert refused.value.obstacles == found
-    assert domain.overridden(Partner(201, 7, "Cedar"), "", is_super_user=False) == ()
 
 
 @pytest.mark.parametrize("moment", [domain.MOMENT_MAX, float("inf"), float("nan")])
@@ -181,75 +141,6 @@ def test_a_lapsed_key_is_not_shown_but_may_be_revoked():
     assert domain.revoked(domain.expired(KEY, late).now, late).now.status == "revoked"
 
 
-def rotate(old=KEY, cause=CAUSE, **more):
-    return domain.rotated(old, MADE, Turnover(**more), cause)
-
-
-def test_a_rotation_links_two_keys_of_one_integration():
-    """Both are told, each with its state; the old one lives on for the overlap and no longer."""
-    old, new = rotate(replace(KEY, expires_at=None), overlap_seconds=100)
-    assert [type(event) for event in old.events] == [events.KeyRotated, KeyState]
-    assert [type(event) for event in new.events] == [events.KeyIssued, KeyState]
-    assert old.events[0].successor_key_id == new.now.key_id == MADE.key_id
-    assert new.events[0].predecessor_key_id == KEY.key_id
-    assert old.events[0].overlap_ends_at == old.now.expires_at == NOW + 100
-    assert (old.now.successor_key_id, old.now.rotated_at) == (MADE.key_id, NOW)
-    assert (old.now.status, old.now.version, old.now.overlap_ends_at) == ("active", 2, NOW + 100)
-    assert (new.now.predecessor_key_id, new.now.version) == (KEY.key_id, 1)
-    assert new.now.overlap_ends_at is None
-    assert (new.now.integration, new.now.allowlist) == (KEY.integration, KEY.allowlist)
-    assert (new.now.digest, new.now.sealed) == (MADE.secret.digest, MADE.sealed)
-    assert new.now.expires_at is None
-    for change in (old, new):
-        assert change.events[-1] == change.now.state()
-
-
-def test_a_rotated_key_never_lives_longer_than_it_would_have():
-    """The overlap ends with the key's own time, if that comes first."""
-    old, _ = rotate(overlap_seconds=1_000)
-    assert old.now.expires_at == old.events[0].overlap_ends_at == KEY.expires_at
-
-
-def test_a_rotation_without_overlap_revokes_at_once():
-    """For a key that leaked; there is no moment without a working key, and none with both."""
-    old, new = rotate(overlap_seconds=0)
-    assert [type(event) for event in old.events] == [events.KeyRotated, events.KeyRevoked, KeyState]
-    assert (old.now.status, old.now.ended_at) == ("revoked", NOW)
-    assert new.now.status == "active"
-
-
-@pytest.mark.parametrize(
-    ("old", "more", "expected"),
-    [
-        (replace(KEY, expires_at=None), {}, None),
-        (KEY, {}, NOW + 120),  # it was meant to live two minutes
-        (replace(KEY, not_before=NOW - 10), {}, NOW + 70),
-        (replace(KEY, not_before=NOW + 20), {}, NOW + 60),
-        (KEY, {"has_expiry": True}, None),
-        (KEY, {"has_expiry": True, "expires_at": NOW + 5}, NOW + 5),
-        (replace(KEY, expires_at=domain.MOMENT_MAX - 1), {}, domain.MOMENT_MAX - 1),
-    ],
-)
-def test_a_successor_lives_by_the_rule_of_its_predecessor(old, more, expected):
-    """As long as that one was meant to, from now on, unless staff say otherwise."""
-    _, new = rotate(old, **more)
-    assert new.now.expires_at == expected
-    assert new.now.not_before == (old.not_before if old.not_before > NOW else 0)
-
-
-def test_only_a_live_key_without_successor_is_rotated():
-    """Else the refusal says which key to rotate."""
-    with pytest.raises(ConflictError, match=MADE.key_id):
-        rotate(rotate()[0].now)
-    with pytest.raises(ConflictError, match="revoked"):
-        rotate(domain.revoked(KEY, CAUSE).now)
-    with pytest.raises(ConflictError, match="expired"):
-        rotate(cause=replace(CAUSE, at=NOW + 60))
-    with pytest.raises(InvalidError, match="passed"):
-        rotate(has_expiry=True, expires_at=NOW)
-    rotate(replace(KEY, not_before=NOW + 30))
-
-
 def test_an_end_may_move_until_it_has_come():
     """Told with before and after; the same again is no change, and a passed moment is refused."""
     change = domain.with_expiry(KEY, None, CAUSE)
@@ -262,16 +153,6 @@ def test_an_end_may_move_until_it_has_come():
         domain.with_expiry(KEY, NOW, CAUSE)
     with pytest.raises(ConflictError, match="expired"):
         domain.with_expiry(KEY, NOW + 99, replace(CAUSE, at=NOW + 60))
-
-
-def test_the_end_of_a_rotated_key_only_moves_earlier():
-    """Else two keys of an integration would live side by side for as long as anybody likes."""
-    old = rotate(overlap_seconds=50)[0].now
-    assert domain.with_expiry(old, NOW + 20, CAUSE).now.expires_at == NOW + 20
-    assert domain.with_expiry(old, NOW + 50, CAUSE) is None
-    for later in (NOW + 51, None):
-        with pytest.raises(ConflictError, match=MADE.key_id):
-            domain.with_expiry(old, later, CAUSE)
 
 
 def test_the_same_allowlist_is_no_change():

@@ -6,8 +6,9 @@ import msgspec
 import pytest
 
 from services.keys import idempotency
-from services.keys.domain import Turnover, Wish
+from services.keys.domain import Wish
 from services.keys.idempotency import Answered, Once
+from services.keys.rotation import Turnover
 from shared.errors import ConflictError
 from tests.keys_parts import KEY, NOW
 
