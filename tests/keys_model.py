@@ -55,7 +55,7 @@ class ModelKey:
         return self.status == "active" and not self.has_lapsed(now)
 
     def end(self, status: str, now: float) -> None:
-        self.status, self.ended_at = status, now
+        self.status, self.ended_at, self.is_forgotten = status, now, False
 
 
 @dataclass
