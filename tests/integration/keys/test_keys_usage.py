@@ -8,6 +8,7 @@ from dataclasses import replace
 from importlib.resources import files
 
 import asyncpg
+import httpx
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 
@@ -15,7 +16,7 @@ from services.keys.usage import domain, store
 from services.keys.usage.domain import DoorEvent, Sighting, Usage, Watched
 from services.keys.usage.projection import LastUse, usage_writer
 from services.keys.usage.store import Usages
-from shared import events
+from shared import events, topics
 from shared.batches import Item
 from shared.clock import ManualClock, SystemClock
 from shared.errors import InvalidError
@@ -23,7 +24,7 @@ from shared.kafka import Record, TopicPartition, open_producer
 from shared.postgres import Connection, Pool, migrate, open_pool
 from shared.projection import PostgresSink, Projection, ProjectionMetrics
 from tests import projection_parts, usage_parts
-from tests.keys_parts import Platform, network, partner, staff, until
+from tests.keys_parts import Platform, network, partner, running, staff, until
 from tests.soak import count
 from tests.usage_parts import DAY, NETWORK, NOON, counted, item, opened, recount, summary
 from tests.waiting import until as eventually
@@ -515,3 +516,22 @@ async def test_what_the_doors_tell_shows_at_the_key_within_seconds(service):
 
 async def sources(platform: Platform, key_id: str) -> list[asyncpg.Record]:
     return await platform.execute("SELECT * FROM key_sources WHERE key_id = $1", key_id)
+
+
+@pytest.mark.slow
+async def test_staff_can_revoke_while_last_use_cannot_be_told(
+    kafka_broker, database_url, schema, tmp_path
+):
+    """Its topic is missing, so that it has nothing to begin with; the service is ready all the same."""
+    others = [topic for topic in topics.SOURCES if topic != topics.GATEWAY_ACCESS]
+    await projection_parts.create(kafka_broker.bootstrap, *others)
+    platform = Platform(kafka_broker.bootstrap, database_url, schema, tmp_path)
+    ours = network()
+    with running(platform):
+        await platform.tell(partner(ours))
+        key_id = (await platform.issue(staff(ours), 7))["key_id"]
+        path = f"/v1/networks/apikeys/{key_id}/revoke"
+        answer = await platform.call("POST", path, staff(ours), {})
+        assert (answer.status_code, answer.json()["propagated"]) == (200, True)
+        async with httpx.AsyncClient(base_url=platform.url, verify=False) as client:
+            assert (await client.get("/readyz")).status_code == 200
