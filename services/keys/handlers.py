@@ -6,7 +6,7 @@ as not propagated: it stands in any case.
 
 What a transaction locks, it locks in this order, so that none waits for another in a circle: the
 answer of an Idempotency-Key, the master key and the network's data key, keys (one that exists
-before the one that is made of it), a partner's access, the outbox.
+before the one that is made of it), the links of a key, a partner's access, the outbox.
 """
 
 from collections.abc import Sequence
