@@ -47,21 +47,28 @@ class Door:
         """As `call` by POST, repeated while nobody answers: for one `retry_key` it happens once.
 
         Raises:
-            UnavailableError: nobody answered to the end; the message says how to go on.
+            UnavailableError: nobody answered to the end, or Ctrl-C was pressed; the message says
+                how to go on.
         """
+        go_on = (
+            "Whether it was done is not known. The same command with "
+            f"--retry-key {retry_key} does it once, within 24 hours."
+        )
+        try:
+            return self._repeated(path, body, retry_key)
+        except UnavailableError as error:
+            raise UnavailableError(f"{error}\n{go_on}") from error
+        except KeyboardInterrupt as error:
+            raise UnavailableError(f"Interrupted.\n{go_on}") from error
+
+    def _repeated(self, path: str, body: object, retry_key: str) -> Any:
         headers = self._headers | {"Idempotency-Key": retry_key}
         for pause in REPEAT_PAUSES_SECONDS:
             try:
                 return self._answered("POST", path, headers, body, None)
             except UnavailableError:
                 time.sleep(pause)
-        try:
-            return self._answered("POST", path, headers, body, None)
-        except UnavailableError as error:
-            raise UnavailableError(
-                f"{error}\nWhether it was done is not known. The same command with "
-                f"--retry-key {retry_key} does it once, within 24 hours."
-            ) from error
+        return self._answered("POST", path, headers, body, None)
 
     @contextmanager
     def download(self, path: str, params: Params) -> Iterator[Iterator[bytes]]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from tools.cli.moments import readable
+from tools.cli.moments import day, readable
 
 Row = Mapping[str, Any]
 Columns = Sequence[tuple[str, str]]
@@ -15,8 +15,8 @@ KEY_COLUMNS: Final[Columns] = (
     ("masked", "key"),
     ("status", "status"),
     ("used", "last used (UTC)"),
-    ("created", "created (UTC)"),
-    ("ends", "ends (UTC)"),
+    ("created", "created"),
+    ("ends", "ends"),
     ("notes", "notes"),
 )
 SOURCE_COLUMNS: Final[Columns] = (
@@ -52,8 +52,8 @@ def key_line(row: Row) -> dict[str, Any]:
         "masked": row["masked"],
         "status": _status(row),
         "used": _used(row),
-        "created": readable(row["created_at"]),
-        "ends": readable(_end(row)) or "never",
+        "created": day(row["created_at"]),
+        "ends": day(_end(row)) or "never",
         "notes": "; ".join(_notes(row)),
     }
 
@@ -170,7 +170,7 @@ def _refused(usage: Row) -> str:
 def _notes(row: Row) -> list[str]:
     notes = [WARNINGS.get(name, name) for name in row.get("warnings") or ()]
     if row.get("successor_key_id"):
-        notes.append(f"followed by {row['successor_key_id']}")
+        notes.append("rotated")
     if row["status"] == "scheduled":
         notes.append(f"from {readable(row.get('not_before'))}")
     return notes

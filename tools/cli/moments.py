@@ -52,3 +52,8 @@ def readable(moment: str | None) -> str:
         return f"{datetime.fromisoformat(moment).astimezone(UTC):%Y-%m-%d %H:%M}"
     except ValueError:
         return moment
+
+
+def day(moment: str | None) -> str:
+    """The day of a moment of the API, in UTC."""
+    return readable(moment)[: len("2027-01-31")]

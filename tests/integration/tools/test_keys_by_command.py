@@ -136,7 +136,7 @@ def test_a_rotation_keeps_both_keys_working_for_the_overlap(place, keys) -> None
     place.wait_for(LET_IN, new["key"])
     assert place.status(old) == LET_IN
     assert row(keys, old_id)["successor_key_id"] == new["key_id"]
-    assert "followed by" in keys("list", "--partner", PARTNER).out
+    assert "rotated" in keys("list", "--partner", PARTNER).out
     assert new["key_id"] in keys("rotate", old_id, status=1).err
     last = keys("rotate", new["key_id"], "--overlap", "0", "--yes").out.strip()
     place.wait_for(UNKNOWN, new["key"])

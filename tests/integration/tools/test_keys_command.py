@@ -185,6 +185,20 @@ def test_when_nobody_answers_the_message_says_how_to_go_on(door, keys) -> None:
     assert {call.headers["idempotency-key"] for call in door.calls} == {"ticket-4711"}
 
 
+def test_whoever_interrupts_an_issue_learns_how_to_go_on(door, keys, monkeypatch) -> None:
+    """The key may have been made before Ctrl-C was pressed."""
+
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli_door.time, "sleep", interrupt)
+    door.will(Answer(drop=True))
+    ran = keys("issue", "7", "--integration", "crm")
+    assert ran.status == 2
+    assert ran.err.startswith("Interrupted.")
+    assert f"--retry-key {door.calls[0].headers['idempotency-key']}" in ran.err
+
+
 def test_a_missing_permission_is_explained(door, keys) -> None:
     """`Forbidden` alone leaves people guessing."""
     door.will(Answer({"Error": "Forbidden", "error": "Forbidden", "message": "Forbidden"}, 403))

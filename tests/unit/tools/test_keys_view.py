@@ -5,7 +5,7 @@ import re
 import pytest
 
 from shared.errors import InvalidError
-from tools.cli import keys_view, moments
+from tools.cli import keys_view, moments, output
 from tools.cli.output import cell
 
 NOW = 1_767_225_600.0
@@ -77,6 +77,7 @@ def test_a_line_names_partner_last_use_and_end() -> None:
     line = keys_view.key_line(ROW)
     assert line["partner"] == "Cedar Coupons (7)"
     assert line["used"] == "2026-02-01 08:15 192.0.2.7"
+    assert line["created"] == "2026-01-31"
     assert line["ends"] == "never"
     assert line["status"] == "active"
     assert line["notes"] == ""
@@ -90,7 +91,7 @@ def test_a_line_shows_every_warning_and_a_rotation() -> None:
         | {"warnings": [*keys_view.WARNINGS, "brand_new"], "successor_key_id": "key_2"}
         | {"suspended": True, "last_used_at": None}
     )
-    for text in (*keys_view.WARNINGS.values(), "brand_new", "followed by key_2"):
+    for text in (*keys_view.WARNINGS.values(), "brand_new", "rotated"):
         assert text in line["notes"]
     assert line["status"] == "active, partner suspended"
     assert line["used"] == "never"
@@ -107,7 +108,7 @@ def test_a_scheduled_key_says_from_when() -> None:
         "expires_at": "2027-01-01T00:00:00.000Z",
     }
     line = keys_view.key_line(ROW | ended)
-    assert (line["status"], line["ends"]) == ("revoked", "2026-02-02 00:00")
+    assert (line["status"], line["ends"]) == ("revoked", "2026-02-02")
 
 
 def test_a_key_that_is_tried_in_vain_shows_it() -> None:
@@ -134,3 +135,19 @@ def test_a_name_cannot_move_the_cursor_of_a_terminal() -> None:
     assert cell("a\x1b[2Jb\u202ec\x9bd") == "a�[2Jb�c�d"
     assert cell(["é", "日本"]) == "é, 日本"
     assert (cell(True), cell(False), cell(0), cell(None)) == ("yes", "no", "0", "")
+
+
+@pytest.mark.parametrize(("width", "is_table"), [(200, True), (125, True), (80, False)])
+def test_a_list_stays_readable_however_narrow_the_terminal_is(
+    width: int, is_table: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No word is broken: ids and times can be copied; without the room, rows become facts."""
+    monkeypatch.setattr(output, "WIDE", width)
+    line = keys_view.key_line(ROW | {"warnings": ["many_networks"]})
+    output.print_table([line, line], keys_view.KEY_COLUMNS)
+    printed = capsys.readouterr().out
+    for word in (ROW["key_id"], "2026-02-01", "reporting", "networks", "aff_…x7Qp"):
+        assert printed.count(word) == 2
+    assert ("last used (UTC)" in printed.splitlines()[1]) is (is_table and width == 200)
+    assert (f"key id           {ROW['key_id']}" in printed) is not is_table
+    assert max(map(len, printed.splitlines())) <= width
