@@ -69,6 +69,10 @@ class TokenSettings(BaseSettings):
     jwt_audience: str = shared_field("JWT_AUDIENCE", "portico")
     """The `aud` a token must carry."""
 
+    jwt_roles: str = shared_field("JWT_ROLES", "")
+    """What the issuer's roles carry here: JSON, or the path of a file with it, such as
+    `{"*": {"manager": ["security:full"]}}` by network (`*`: each) and role."""
+
 
 def load(settings: type[S]) -> S:
     """The settings from the environment.

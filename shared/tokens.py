@@ -5,44 +5,36 @@ Only asymmetric signatures count (RS256, ES256, EdDSA), each by the algorithm th
 for, so that no token chooses how it is checked. `iss`, `aud`, `exp` and `sub` are required; clocks
 may differ by 30 seconds.
 
-Claims: `sub`, `name`, `network`, `partner` (partner users), `permissions[]`, `super_user`, and
-`act.sub`, the person behind an impersonation. Permissions are judged on `sub`; both are recorded.
+Claims: `sub`, `name`, `network`, `partner` (partner users), `permissions[]`, `roles[]` (what they
+carry says `JWT_ROLES`), `super_user`, and `act.sub`, the person behind an impersonation.
+Permissions are judged on `sub`; both are recorded. A word that is no permission carries nothing.
 """
 
-import asyncio
-import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, cast
 
-import aiohttp
 import jwt
 import msgspec
 
 from shared.clock import Clock, SystemClock
 from shared.config import TokenSettings
-from shared.errors import ForbiddenError, SetupError, UnauthenticatedError, UnavailableError
+from shared.errors import ForbiddenError, UnauthenticatedError
+from shared.issuer_keys import ALGORITHMS, IssuerKeys
+from shared.roles import Roles
 
-log = logging.getLogger(__name__)
-
-ALGORITHMS: Final = ("RS256", "ES256", "EdDSA")
 LEEWAY_SECONDS: Final = 30
 TOKEN_BYTES_MAX: Final = 16_384
-KEYS_BYTES_MAX: Final = 1_048_576
-KEYS_REFRESH_SECONDS: Final = 600.0
-"""Age at which the key set is read anew, so that a key the issuer withdrew stops working."""
-KEYS_AGE_SECONDS_MAX: Final = 3_600.0
-"""Age past which a key set that could not be read anew is no longer believed."""
-UNKNOWN_KEY_PAUSE_SECONDS: Final = 10.0
-"""At most one reading in this time for unknown key ids, whoever sends them."""
-FETCH_SECONDS: Final = 5.0
 
 SECURITY_FULL: Final = "security:full"
 SECURITY_READ: Final = "security:read"
 ACCOUNTS_HISTORY_FULL: Final = "accounts_history:full"
 ACCOUNTS_HISTORY_READ: Final = "accounts_history:read"
 AUDIT_READ: Final = "audit:read"
+PERMISSIONS: Final = frozenset(
+    {SECURITY_FULL, SECURITY_READ, ACCOUNTS_HISTORY_FULL, ACCOUNTS_HISTORY_READ, AUDIT_READ}
+)
+"""All that there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,50 +78,57 @@ class Caller:
             raise ForbiddenError
 
 
-class _Act(msgspec.Struct):
-    sub: str
-
-
+_Text = Annotated[str, msgspec.Meta(max_length=255, pattern=r"^[^\x00-\x1f\x7f]*\Z")]
+_Subject = Annotated[
+    str, msgspec.Meta(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]*\Z")
+]
 _Id = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
 
 
-class _Entries(msgspec.Struct):
-    keys: list[dict[str, Any]]
+class _Act(msgspec.Struct):
+    sub: _Subject
 
 
 class _Claims(msgspec.Struct):
-    sub: str
-    name: str = ""
+    iss: str
+    aud: str | tuple[str, ...]
+    exp: float
+    sub: _Subject
+    nbf: float = 0.0
+    iat: float = 0.0
+    name: _Text = ""
     network: _Id = 0
     partner: _Id = 0
     permissions: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ()
     super_user: bool = False
     act: _Act | None = None
 
-    def caller(self) -> Caller:
-        return Caller(
-            subject=self.sub,
-            name=self.name,
-            network_id=self.network,
-            network_affiliate_id=self.partner,
-            permissions=frozenset(self.permissions),
-            is_super_user=self.super_user,
-            behind=self.act.sub if self.act else "",
-        )
+    @property
+    def audiences(self) -> tuple[str, ...]:
+        return (self.aud,) if isinstance(self.aud, str) else self.aud
+
+
+class _RefusedError(Exception):
+    """The token proves nothing; the message says why."""
 
 
 class TokenVerifier:
-    """Verifies bearer tokens against the issuer's key set, which it keeps and reads anew by need.
+    """Verifies bearer tokens against the issuer's keys.
+
+    Args:
+        settings: issuer, audience, keys, and what roles mean.
+        clock: the time.
 
     Raises:
-        SetupError: `JWT_JWKS` is an unencrypted URL.
+        SetupError: `JWT_JWKS` is an unencrypted URL, or `JWT_ROLES` is wrong.
     """
 
     def __init__(self, settings: TokenSettings, clock: Clock | None = None) -> None:
-        if settings.jwt_jwks.startswith("http://"):
-            raise SetupError("JWT_JWKS: use https, or the path of a file; http can be forged.")
         self._settings = settings
-        self._keys = _KeySet(settings.jwt_jwks, clock or SystemClock())
+        self._clock = clock or SystemClock()
+        self._keys = IssuerKeys(settings.jwt_jwks, self._clock)
+        self._roles = Roles(settings.jwt_roles, PERMISSIONS)
 
     async def verify(self, authorization: str | None) -> Caller:
         """Whom the `Authorization` header speaks for.
@@ -147,108 +146,62 @@ class TokenVerifier:
         if scheme.lower() != "bearer" or not token or len(token) > TOKEN_BYTES_MAX:
             raise UnauthenticatedError("Unable to authenticate request: not a bearer token")
         try:
-            key = await self._key_of(token)
-            payload = self._checked(token, key)
-            return msgspec.convert(payload, _Claims).caller()
-        except (jwt.PyJWTError, msgspec.ValidationError) as error:
+            claims = _decoded(_signed(token, await self._key_of(token)))
+            self._require_for_us_and_now(claims)
+        except (_RefusedError, jwt.PyJWTError) as error:
             raise UnauthenticatedError(f"Unable to authenticate request: {error}") from error
+        return self._caller(claims)
 
     async def _key_of(self, token: str) -> jwt.PyJWK:
+        """The issuer's key that the header names; nothing else of the header is believed."""
         header = jwt.get_unverified_header(token)
-        if header.get("alg") not in ALGORITHMS:
-            raise jwt.InvalidAlgorithmError(f"use one of {', '.join(ALGORITHMS)}")
-        key = await self._keys.find(str(header.get("kid", "")))
+        algorithm = header.get("alg")
+        if algorithm not in ALGORITHMS:
+            raise _RefusedError(f"use one of {', '.join(ALGORITHMS)}")
+        if "crit" in header:
+            raise _RefusedError("its header demands an extension (crit); none is supported")
+        key = await self._keys.find(header.get("kid", ""), algorithm)
         if key is None:
-            raise jwt.InvalidKeyError("the issuer has no such key")
+            raise _RefusedError("the issuer has no such key")
         return key
 
-    def _checked(self, token: str, key: jwt.PyJWK) -> dict[str, Any]:
-        return jwt.decode(
-            token,
-            key,
-            algorithms=[key.algorithm_name],
-            audience=self._settings.jwt_audience,
-            issuer=self._settings.jwt_issuer,
-            leeway=LEEWAY_SECONDS,
-            options={"require": ["exp", "iss", "aud", "sub"]},
+    def _require_for_us_and_now(self, claims: _Claims) -> None:
+        now = self._clock.time()
+        if claims.iss != self._settings.jwt_issuer:
+            raise _RefusedError("it is of another issuer")
+        if self._settings.jwt_audience not in claims.audiences:
+            raise _RefusedError("it is for another audience")
+        if now >= claims.exp + LEEWAY_SECONDS:
+            raise _RefusedError("it has expired")
+        if max(claims.nbf, claims.iat) > now + LEEWAY_SECONDS:
+            raise _RefusedError("it is not valid yet; compare the clocks")
+
+    def _caller(self, claims: _Claims) -> Caller:
+        """A role is one of staff or operators: the same word at a partner carries nothing."""
+        roles = () if claims.partner else claims.roles
+        given = self._roles.permissions(claims.network, roles).union(claims.permissions)
+        return Caller(
+            subject=claims.sub,
+            name=claims.name,
+            network_id=claims.network,
+            network_affiliate_id=claims.partner,
+            permissions=given & PERMISSIONS,
+            is_super_user=claims.super_user,
+            behind=claims.act.sub if claims.act else "",
         )
 
 
-class _KeySet:
-    """The issuer's public keys by id, read when first asked for, when old, and for unknown ids."""
-
-    def __init__(self, source: str, clock: Clock) -> None:
-        self._source = source
-        self._clock = clock
-        self._keys: dict[str, jwt.PyJWK] = {}
-        self._read_at: float | None = None
-        self._tried_at: float | None = None
-        self._reading = asyncio.Lock()  # one reading at a time; the others wait for its result
-
-    async def find(self, key_id: str) -> jwt.PyJWK | None:
-        """The key named `key_id`, or None if the issuer has no such key.
-
-        Raises:
-            UnavailableError: the keys cannot be read, and none young enough are held.
-        """
-        if self._is_due(key_id):
-            async with self._reading:
-                if self._is_due(key_id):
-                    await self._read()
-        if self._read_at is None or self._since(self._read_at) > KEYS_AGE_SECONDS_MAX:
-            raise UnavailableError("The token issuer's keys (JWT_JWKS) cannot be read.")
-        return self._keys.get(key_id)
-
-    def _is_due(self, key_id: str) -> bool:
-        if self._tried_at is None:
-            return True
-        is_wanted = (
-            key_id not in self._keys
-            or self._read_at is None
-            or self._since(self._read_at) > KEYS_REFRESH_SECONDS
-        )
-        return is_wanted and self._since(self._tried_at) >= UNKNOWN_KEY_PAUSE_SECONDS
-
-    def _since(self, moment: float) -> float:
-        return self._clock.monotonic() - moment
-
-    async def _read(self) -> None:
-        self._tried_at = self._clock.monotonic()
-        try:
-            self._keys = _parsed(await _contents(self._source))
-            self._read_at = self._tried_at
-        except (OSError, TimeoutError, aiohttp.ClientError, ValueError, jwt.PyJWTError) as error:
-            log.warning("token keys not read", extra={"reason": repr(error)})
+def _signed(token: str, key: jwt.PyJWK) -> bytes:
+    """The payload of `token`, if `key` has signed it by its own algorithm."""
+    payload = jwt.PyJWS().decode(token, key, algorithms=[key.algorithm_name])
+    return cast("bytes", payload)
 
 
-async def _contents(source: str) -> bytes:
-    if not source.startswith("https://"):
-        return await asyncio.to_thread(Path(source).read_bytes)
-    timeout = aiohttp.ClientTimeout(total=FETCH_SECONDS)
-    async with aiohttp.ClientSession(timeout=timeout) as session, session.get(source) as answer:
-        answer.raise_for_status()
-        body = bytearray()
-        async for chunk in answer.content.iter_any():
-            body += chunk
-            if len(body) > KEYS_BYTES_MAX:
-                raise ValueError(f"more than {KEYS_BYTES_MAX} bytes")
-        return bytes(body)
-
-
-def _parsed(contents: bytes) -> dict[str, jwt.PyJWK]:
-    """The keys we may use; a set may also hold others, for other purposes."""
-    entries = msgspec.json.decode(contents, type=_Entries).keys
-    keys = (_usable(entry) for entry in entries)
-    return {str(key.key_id or ""): key for key in keys if key is not None}
-
-
-def _usable(entry: dict[str, Any]) -> jwt.PyJWK | None:
+def _decoded(payload: bytes) -> _Claims:
     try:
-        key = jwt.PyJWK(entry)
-    except jwt.PyJWTError:
-        return None
-    is_for_signatures = entry.get("use", "sig") == "sig"
-    return key if is_for_signatures and key.algorithm_name in ALGORITHMS else None
+        return msgspec.json.decode(payload, type=_Claims)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise _RefusedError(f"its claims are wrong: {error}") from error
 
 
 def issue_token(
