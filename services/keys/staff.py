@@ -28,6 +28,8 @@ CHANGE: Final = (SECURITY_FULL, ACCOUNTS_HISTORY_FULL)
 READ: Final = (*CHANGE, SECURITY_READ, ACCOUNTS_HISTORY_READ)
 SUPER_USER: Final = "super_user"
 """Stands beside permissions here; on the wire it is a claim of its own."""
+NAME_LENGTH_MAX: Final = 200
+"""How much of somebody's name is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ class Staff:
         caller = self.caller
         actor = Actor(
             subject=caller.subject,
-            name=caller.name,
+            name=_readable(caller.name),
             behind=caller.behind,
             kind="partner" if caller.network_affiliate_id else "staff",
         )
@@ -102,6 +104,11 @@ class Permits:
             async with self._store.transaction("noting a refusal") as unit:
                 await unit.append([event], cause.at)
         raise ForbiddenError
+
+
+def _readable(name: str) -> str:
+    """A name as rows and events keep it: issuers let people choose theirs."""
+    return "".join(letter for letter in name if letter.isprintable())[:NAME_LENGTH_MAX]
 
 
 def _held(caller: Caller) -> frozenset[str]:
