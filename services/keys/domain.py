@@ -62,6 +62,17 @@ class Change(Generic[T_co]):
     events: tuple[Event, ...]
 
 
+def shown_status(
+    status: Status, not_before: float, expires_at: float | None, now: float
+) -> ShownStatus:
+    """A key's status for people: by its times, whether a change of them was noted or not."""
+    if status != "active":
+        return status
+    if expires_at is not None and now >= expires_at:
+        return "expired"
+    return "scheduled" if now < not_before else "active"
+
+
 @dataclass(frozen=True, slots=True)
 class Key:
     """A key as its owner knows it. Times are seconds, UTC.
@@ -102,12 +113,8 @@ class Key:
     rotated_at: float | None = None
 
     def shown_status(self, now: float) -> ShownStatus:
-        """Its status for people: by its times, whether a change of them was noted or not."""
-        if self.status != "active":
-            return self.status
-        if self.expires_at is not None and now >= self.expires_at:
-            return "expired"
-        return "scheduled" if now < self.not_before else "active"
+        """Its status for people at a moment."""
+        return shown_status(self.status, self.not_before, self.expires_at, now)
 
     def require_live(self, now: float) -> None:
         """Let pass a key that works, or will.

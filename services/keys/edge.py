@@ -9,6 +9,7 @@ from fastapi import Path, Request, Response
 from services.keys import domain, wire
 from services.keys.domain import Key
 from services.keys.staff import Staff
+from services.keys.table.domain import Row
 from shared.clock import rfc3339
 from shared.errors import NotFoundError
 from shared.http import JsonResponse
@@ -39,7 +40,7 @@ NOT_LIVE: Final[Responses] = {
 }
 
 
-def key_row(key: Key, now: float) -> dict[str, Any]:
+def key_row(key: Key | Row, now: float) -> dict[str, Any]:
     """A key as `wire.KeyRow`."""
     return {
         "key_id": key.key_id,

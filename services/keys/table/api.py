@@ -41,7 +41,7 @@ COLUMNS: Final = (
     "used_today",
     "warnings",
 )
-"""Of a row, in the order of a file's columns."""
+"""Of a file, in this order."""
 
 _FILE: Final[edge.Responses] = {
     200: {
@@ -144,26 +144,11 @@ def _filters(wanted: wire.Wanted, partner: int | None) -> Filters:
 
 
 def table_row(row: Row, now: float) -> dict[str, Any]:
-    """A row as `wire.TableRow`, in the order of `COLUMNS`."""
+    """A row as `wire.TableRow`."""
     is_used = row.last.at > 0
-    return {
-        "key_id": row.key_id,
-        "network_affiliate_id": row.network_affiliate_id,
+    return edge.key_row(row, now) | {
         "partner_name": row.partner_name,
-        "integration": row.integration,
-        "masked": row.masked,
-        "status": row.shown_status(now),
         "suspended": row.is_suspended,
-        "allowlist": row.allowlist,
-        "created_at": rfc3339(row.created_at),
-        "created_by": row.created_by,
-        "created_by_name": row.created_by_name,
-        "not_before": _moment(row.not_before or None),
-        "expires_at": _moment(row.expires_at),
-        "ended_at": _moment(row.ended_at),
-        "predecessor_key_id": row.predecessor_key_id,
-        "successor_key_id": row.successor_key_id,
-        "overlap_ends_at": _moment(row.overlap_ends_at),
         "last_used_at": rfc3339(row.last.minute) if is_used else None,
         "last_used_ip": row.last.ip if is_used else None,
         "last_used_endpoint": row.last.endpoint if is_used else None,
@@ -212,10 +197,6 @@ async def _written(export: Export, writer: Writer) -> AsyncIterator[bytes]:
     async for rows in export.batches:
         yield writer.rows([table_row(row, export.at) for row in rows])
     yield writer.foot()
-
-
-def _moment(at: float | None) -> str | None:
-    return None if at is None else rfc3339(at)
 
 
 def _to_minute(at: float) -> str:

@@ -21,7 +21,7 @@ from typing import Annotated, Any, Final, Literal, get_args
 
 import msgspec
 
-from services.keys.domain import KEY_ID, ShownStatus, Status
+from services.keys.domain import KEY_ID, ShownStatus, Status, shown_status
 from services.keys.usage.domain import KeyWarning, Use, Watched, day_of, warnings
 from shared.errors import InvalidError
 
@@ -106,12 +106,8 @@ class Row:
     predecessor_used_at: float | None
 
     def shown_status(self, now: float) -> ShownStatus:
-        """Its status for people at a moment, as `Key.shown_status`."""
-        if self.status != "active":
-            return self.status
-        if self.expires_at is not None and now >= self.expires_at:
-            return "expired"
-        return "scheduled" if now < self.not_before else "active"
+        """Its status for people at a moment."""
+        return shown_status(self.status, self.not_before, self.expires_at, now)
 
     @property
     def overlap_ends_at(self) -> float | None:

@@ -76,16 +76,6 @@ class TableRow(KeyRow):
         description="Empty if the network has not told of the partner.", examples=["Cedar Coupons"]
     )
     suspended: bool = Field(description="Whether the partner's keys are out of work altogether.")
-    created_by_name: str = Field(description="Empty if it is not known.", examples=["Ada"])
-    not_before: str | None = Field(
-        description="From when on it works; null from its creation.", examples=[None]
-    )
-    predecessor_key_id: str | None = Field(description="The key that it replaces.", examples=[None])
-    successor_key_id: str | None = Field(description="The key that replaces it.", examples=[None])
-    overlap_ends_at: str | None = Field(
-        description="When it ends beside its successor; null if it was not rotated.",
-        examples=[None],
-    )
     last_used_at: str | None = Field(
         description="To the minute; null if it was never used.", examples=[MOMENT]
     )
