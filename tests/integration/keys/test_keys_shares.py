@@ -11,10 +11,14 @@ import pytest
 
 from deploy.local.ports import free_ports
 from services.keys.shares.domain import OPEN_MAX, WRONG_PASSPHRASES_MAX
+from services.keys.shares.purge import Purge
+from services.keys.shares.store import ShareStore
 from shared import events, topics
+from shared.clock import SystemClock
 from shared.events import NetworkProfile
 from shared.identity import HEADER
 from shared.kafka import open_producer
+from shared.postgres import open_pool
 from shared.tokens import SECURITY_READ
 from tests.keys_parts import (
     CLIENT_IP,
@@ -27,9 +31,11 @@ from tests.keys_parts import (
     until_published,
 )
 from tests.shares_parts import path_of, secrets_in, visit
+from tests.soak import count
 
 pytestmark = pytest.mark.slow
 
+ROUNDS = count(3, 100)
 PASSPHRASE = "correct horse battery"
 
 
@@ -99,17 +105,17 @@ async def test_a_link_shows_the_key_once_and_each_step_is_told(service):
 
 
 async def test_of_many_who_press_at_once_one_sees_the_key(service):
-    """Twenty presses together on each of three links: one key each, one event `shown`."""
+    """Twenty presses together on each of some links: one key each, one event `shown`."""
     ours = network()
-    key, shares, first = await shared(service, ours)
-    links = [first, *[await made(service, shares, ours) for _ in range(2)]]
-    for link in links:
+    key, shares, link = await shared(service, ours)
+    for _ in range(ROUNDS):
         answers = await asyncio.gather(*(visit(service, "POST", path_of(link)) for _ in range(20)))
         assert Counter(answer.status_code for answer in answers) == {200: 1, 410: 19}
         assert [found for answer in answers for found in secrets_in(answer)] == [key["key"]]
         assert all("has been used" in one.text for one in answers if one.status_code == 410)
+        link = await made(service, shares, ours)
     outcomes = Counter(event.outcome for event in await told(service, ours))
-    assert outcomes == {"shown": 3, "used": 3}
+    assert outcomes == {"shown": ROUNDS, "used": ROUNDS}
 
 
 async def test_a_used_link_that_is_opened_again_and_again_is_told_once_a_minute(service):
@@ -308,6 +314,24 @@ async def test_the_page_names_the_network_as_its_profile_does(service):
         return "Cedar &amp; Sons &lt;Media&gt;" in page
 
     await until(named)
+
+
+async def test_a_link_is_forgotten_after_400_days(service):
+    """Row and page; a younger one of the same key stays."""
+    ours = network()
+    _, shares, old = await shared(service, ours)
+    young = await made(service, shares, ours)
+    for link, days in ((old, 401), (young, 399)):
+        await service.execute(
+            "UPDATE shares SET created_at = created_at - 86400 * $2::float WHERE share_id = $1",
+            link["share_id"],
+            float(days),
+        )
+    async with open_pool(service.database_url, schema=service.schema, application="test") as pool:
+        await Purge(ShareStore(pool), SystemClock()).turn()
+    assert [row["share_id"] for row in await listed(service, shares, ours)] == [young["share_id"]]
+    assert (await visit(service, "GET", path_of(old))).status_code == 404
+    assert (await visit(service, "GET", path_of(young))).status_code == 200
 
 
 async def test_a_token_and_a_passphrase_stand_nowhere(service):

@@ -6,15 +6,21 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 
+import httpx
 import pytest
 
+from services.keys.shares import api as share_routes
 from services.keys.shares.page import Pages, View, moment
+from shared.errors import UnavailableError
+from shared.http import new_app
+from shared.identity import Identity
 from shared.partner_key import generate
 from tests.keys_parts import KEY, NOW
 from tests.shares_parts import SECRET, SHARE, WITH_PASSPHRASE
 
 PAGES = Pages()
 HOSTILE = "<script>alert(1)</script>\"' onload=x"
+IDENTITY = Identity(request_id="r", client_ip="192.0.2.7", method="", path="", expires_at=0)
 WHEN = "31 December 2025, 23:59:30 UTC"
 
 
@@ -182,3 +188,27 @@ def test_names_that_are_markup_stay_text():
         page = text_of(PAGES.of(View(share, hostile, HOSTILE, outcome, secret=generate())))
         assert "<script" not in page
         assert "&lt;script&gt;" in page
+
+
+class Away:
+    """Handlers whose database does not answer."""
+
+    async def look(self, *_):
+        raise UnavailableError("opening a link: Postgres: gone", retry_after_seconds=7)
+
+    open = look
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_while_postgres_is_away_a_visitor_gets_a_page_that_says_so(method):
+    """With the moment to come again, and nothing about our inside."""
+    app = new_app("Keys", "")
+    share_routes.add_routes(app, Away(), lambda _: IDENTITY, lambda _: None)
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        answer = await client.request(method, "/v1/shares/" + "a" * 43)
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "7")
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert answer.headers["cache-control"] == "no-store"
+    assert "Temporarily unavailable" in answer.text
+    assert "Postgres" not in answer.text
