@@ -47,26 +47,27 @@ _CONFLICT: Final[edge.Responses] = {
 }
 
 
-def _pages(**texts: str) -> edge.Responses:
-    content = {"text/html": {"schema": {"type": "string"}}}
-    return {
-        int(status.removeprefix("on_")): {"content": content, "description": text}
-        for status, text in texts.items()
-    }
+_HTML: Final = {"text/html": {"schema": {"type": "string"}}}
+_WIRE_ERROR: Final = {"application/json": {"schema": {"$ref": "#/components/schemas/Refusal"}}}
 
 
-_LOOKED: Final = {401: edge.ERRORS[401]} | _pages(
-    on_200="The link is open: a page with a button.",
-    on_403="The partner is suspended.",
-    on_404="There is no such link.",
-    on_410="Used, withdrawn, locked, expired, or its key has ended; the page says when.",
-    on_503="What the link needs is away; `Retry-After` says when.",
-)
-_PRESSED: Final = _LOOKED | _pages(
-    on_200="The key, this once.",
-    on_400="What was sent is not the page's form.",
-    on_403="A wrong passphrase, or the partner is suspended.",
-)
+def _page(text: str) -> dict[str, Any]:
+    return {"description": text, "content": _HTML}
+
+
+_LOOKED: Final[edge.Responses] = {
+    200: _page("The link is open: a page with a button."),
+    401: {"description": "The gateway's signature is missing.", "content": _WIRE_ERROR},
+    403: _page("The partner is suspended."),
+    404: {"description": "There is no such link, or path.", "content": _HTML | _WIRE_ERROR},
+    410: _page("Used, withdrawn, locked, expired, or its key has ended; the page says when."),
+    503: _page("What the link needs is away; `Retry-After` says when."),
+}
+_PRESSED: Final[edge.Responses] = _LOOKED | {
+    200: _page("The key, this once."),
+    400: _page("What was sent is not the page's form."),
+    403: _page("A wrong passphrase, or the partner is suspended."),
+}
 _FORM_BODY: Final = {
     "requestBody": {
         "content": {
