@@ -7,9 +7,16 @@ from typing import Any, Final
 
 import httpx
 
-from shared.errors import PorticoError, RejectedError, TooManyError, UnavailableError
+from shared.errors import (
+    PorticoError,
+    RejectedError,
+    SetupError,
+    TooManyError,
+    UnavailableError,
+)
 from tools.cli import issuer
 from tools.cli.config import CliSettings
+from tools.cli.output import cell, remarks
 
 TIMEOUT_SECONDS: Final = 30.0
 REPEAT_PAUSES_SECONDS: Final = (0.5, 2.0)
@@ -19,6 +26,8 @@ _MORE: Final = {
     "Not Found": "the network of the token has nothing of that id.",
 }
 """What the bare texts of the API mean to staff."""
+_HERE: Final = ("127.0.0.1", "::1", "localhost")
+_TEXT_LENGTH_MAX: Final = 500
 _FAULT: Final = 500
 
 Params = Mapping[str, str | int]
@@ -40,6 +49,7 @@ class Door:
             RejectedError: the door or the service refused; the message has status and reason.
             TooManyError: a limit was met.
             UnavailableError: nobody answers, or not in time.
+            SetupError: what answers is no gateway.
         """
         return self._answered(method, path, self._headers, body, params)
 
@@ -82,9 +92,9 @@ class Door:
             with httpx.stream(
                 "GET", url, params=params, headers=self._headers, timeout=TIMEOUT_SECONDS
             ) as answer:
-                if answer.is_error:
+                if not answer.is_success:
                     answer.read()
-                    raise refusal(answer)
+                    raise self._not_ours(answer)
                 yield answer.iter_bytes()
         except httpx.HTTPError as error:
             raise UnavailableError(unreachable(self._base_url, error)) from error
@@ -108,16 +118,50 @@ class Door:
             )
         except httpx.HTTPError as error:
             raise UnavailableError(unreachable(self._base_url, error)) from error
+        if not answer.is_success:
+            raise self._not_ours(answer)
+        try:
+            return answer.json()
+        except ValueError as error:
+            raise self._not_ours(answer) from error
+
+    def _not_ours(self, answer: httpx.Response) -> PorticoError:
+        """The error for an answer that is one, or that no gateway gives."""
         if answer.is_error:
-            raise refusal(answer)
-        return answer.json() if answer.content else {}
+            return refusal(answer)
+        return SetupError(
+            f"{self._base_url} answers {answer.status_code} like no gateway of ours: is that the "
+            "address (PORTICO_GATEWAY)?"
+        )
 
 
 def as_staff(settings: CliSettings, network_id: int) -> Door:
-    """The door for `PORTICO_TOKEN`, else for a local Super User of the network."""
-    token = settings.token.get_secret_value()
+    """The door for `PORTICO_TOKEN`, else for a local Super User of the network.
+
+    Raises:
+        SetupError: the token or the address cannot be one.
+    """
+    token = settings.token.get_secret_value().strip()
     token = token or issuer.sign(settings.home, issuer.administrator(network_id))
+    if not (token.isascii() and token.isprintable() and " " not in token):
+        raise SetupError("PORTICO_TOKEN holds something that is no token.")
+    _check_address(settings.gateway)
     return Door(settings.gateway, {"Authorization": f"Bearer {token}"})
+
+
+def _check_address(base_url: str) -> None:
+    """Refuse what is no URL, and warn of one on whose way tokens and secrets can be read."""
+    try:
+        url = httpx.URL(base_url)
+    except httpx.InvalidURL as error:
+        raise SetupError(f"PORTICO_GATEWAY: {base_url!r} is no URL.") from error
+    if url.scheme not in ("http", "https") or not url.host:
+        raise SetupError(f"PORTICO_GATEWAY: {base_url!r} is no URL; https://… is one.")
+    if url.scheme == "http" and url.host not in _HERE:
+        remarks.print(
+            f"{base_url} is not HTTPS: whoever is on the way can read the token and the keys.",
+            style="yellow",
+        )
 
 
 def unreachable(base_url: str, error: httpx.HTTPError) -> str:
@@ -134,6 +178,7 @@ def refusal(answer: httpx.Response) -> PorticoError:
         text = answer.json().get("message") or answer.text
     except (ValueError, AttributeError):
         text = answer.text.strip() or answer.reason_phrase
+    text = " ".join(cell(text).split())[:_TEXT_LENGTH_MAX]
     if text in _MORE:
         text = f"{text}: {_MORE[text]}"
     wait = answer.headers.get("retry-after")

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from shared.errors import InvalidError
 from tools.cli import keys_view, moments
 from tools.cli.keys_words import (
     AsJson,
@@ -158,6 +159,13 @@ def remark_delay(answer: dict[str, Any]) -> None:
 
 
 def _named(retry_key: str) -> str:
+    """The name of a wish; a new one if none was given.
+
+    Raises:
+        InvalidError: it cannot stand in a header.
+    """
+    if not (retry_key.isascii() and retry_key.isprintable()):
+        raise InvalidError("--retry-key: use printable ASCII.")
     return retry_key or f"portico-{uuid.uuid4()}"
 
 

@@ -2,6 +2,7 @@
 
 import sys
 from typing import Annotated
+from urllib.parse import quote
 
 import typer
 
@@ -69,7 +70,7 @@ def withdraw(
     as_json: AsJson = False,
 ) -> None:
     """Withdraw a link that nobody has opened."""
-    path = f"{of_key(key_id)}/shares/{link_id}"
+    path = f"{of_key(key_id)}/shares/{quote(link_id, safe='')}"
     answer = staff(network).call("DELETE", path, params=given(reason=reason))
     if as_json:
         print_json(answer)

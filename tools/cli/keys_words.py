@@ -1,6 +1,7 @@
 """The words that the commands of `portico keys` share: arguments, options, and who calls."""
 
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 
@@ -61,7 +62,7 @@ def of_partner(partner: int) -> str:
 
 def of_key(key_id: str) -> str:
     """The path of a key."""
-    return f"/v1/networks/apikeys/{key_id}"
+    return f"/v1/networks/apikeys/{quote(key_id, safe='')}"
 
 
 def given(**members: Any) -> dict[str, Any]:

@@ -294,9 +294,76 @@ def test_an_export_to_nowhere_is_refused_before_the_table_is_read(door, keys, tm
     assert door.calls == []
 
 
-def test_a_wrong_time_is_refused_before_anything_is_asked(door, keys) -> None:
+@pytest.mark.parametrize("answer", [Answer(b"<html>login</html>"), Answer(b"", 301), Answer(b"")])
+def test_what_is_no_gateway_is_not_believed(door, keys, tmp_path, answer) -> None:
+    """A login page or a redirect is neither a result nor a file, and a token follows none."""
+    door.will(answer, answer)
+    ran = keys("list")
+    assert ran.status == 2
+    assert "PORTICO_GATEWAY" in ran.err
+    assert len(ran.err.splitlines()) == 1
+    if answer.status != 200:
+        assert keys("export", "--output", str(tmp_path / "keys.csv")).status == 2
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_a_page_of_a_proxy_stays_one_line(door, keys) -> None:
+    """Whatever stands between answers with; nothing of it can move the cursor."""
+    page = b"<html>\n" + b"<b>\x1b[2J</b>\n" * 500
+    door.will(Answer(page, 502))
+    ran = keys("list")
+    assert ran.status == 2
+    assert len(ran.err) < 600
+    assert "\x1b" not in ran.err
+    assert len(ran.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("token", ["eyJ\nX-Evil: 1", "geheim-é", "two words"])
+def test_a_token_that_cannot_be_one_is_refused_and_not_shown(
+    door, keys, monkeypatch, token
+) -> None:
+    """A file pasted with its line break, or another secret by mistake: it stays where it was."""
+    monkeypatch.setenv("PORTICO_TOKEN", token)
+    ran = keys("list")
+    assert (ran.status, ran.out) == (2, "")
+    assert ran.err == "PORTICO_TOKEN holds something that is no token.\n"
+    monkeypatch.setenv("PORTICO_TOKEN", "staff-token\n")
+    door.will(Answer({"apikeys": [], "paging": {"next_cursor": None}}))
+    assert keys("list").status == 0
+
+
+@pytest.mark.parametrize("address", ["http://door:x", "api.example.com", "https://"])
+def test_an_address_that_is_none_is_named(keys, door, monkeypatch, address) -> None:
+    """With the variable that holds it."""
+    monkeypatch.setenv("PORTICO_GATEWAY", address)
+    ran = keys("list")
+    assert ran.status == 2
+    assert ran.err.startswith("PORTICO_GATEWAY: ")
+    assert door.calls == []
+
+
+def test_a_token_sent_in_clear_to_elsewhere_is_warned_of(keys, door, monkeypatch) -> None:
+    """On this machine it is nobody's business."""
+    door.will(Answer({"apikeys": [], "paging": {"next_cursor": None}}))
+    assert "HTTPS" not in keys("list").err
+    monkeypatch.setenv("PORTICO_GATEWAY", "http://portico.invalid")
+    assert "is not HTTPS" in keys("list").err
+
+
+def test_an_id_cannot_lead_to_another_path(door, keys) -> None:
+    """What was typed names a key, whatever it looks like."""
+    door.will(Answer({"message": "Not Found"}, 404))
+    assert keys("show", "../budgets?x=1").status == 1
+    assert door.calls[0].path == "/v1/networks/apikeys/..%2Fbudgets%3Fx%3D1"
+
+
+def test_a_wrong_word_is_refused_before_anything_is_asked(door, keys) -> None:
     """A rotation with a mistyped overlap must not happen with another one."""
-    for words in (("rotate", KEY, "--overlap", "7"), ("expire", KEY, "--at", "2027-01-31")):
+    for words in (
+        ("rotate", KEY, "--overlap", "7"),
+        ("rotate", KEY, "--retry-key", "é"),
+        ("expire", KEY, "--at", "2027-01-31"),
+    ):
         ran = keys(*words)
         assert ran.status == 1
         assert len(ran.err.splitlines()) == 1
