@@ -8,6 +8,7 @@ import pytest
 
 from deploy.local.kafka import Kafka
 from shared import events, topics
+from shared.clock import SystemClock, rfc3339
 from tests.keys_parts import (
     Platform,
     network,
@@ -93,33 +94,47 @@ async def test_partners_and_budgets_return_too(often):
     assert (await often.states(topics.NETWORKS_STATE))[str(ours)]["version"] == 2
 
 
-async def test_a_database_from_before_a_revocation_revives_no_key(platform):
-    """The log knew it as revoked: so does the table again, with an event that says why."""
+async def test_a_restored_database_revives_no_key_and_lets_no_partner_in(platform):
+    """What the log knows as ended or held is so again, each with an event that says why."""
     ours = network()
+    ada = staff(ours)
+    path = "/v1/networks/affiliates/7/suspension"
     with running(platform):
         await platform.tell(partner(ours))
-        key_id = (await platform.issue(staff(ours), 7))["key_id"]
-        await platform.call("POST", f"/v1/networks/apikeys/{key_id}/revoke", staff(ours))
+        revoked, shortened = [(await platform.issue(ada, 7, name))["key_id"] for name in "ab"]
+        await platform.call("POST", f"/v1/networks/apikeys/{revoked}/revoke", ada)
+        ends = rfc3339(SystemClock().time() + 3600)
+        expiry = f"/v1/networks/apikeys/{shortened}/expiry"
+        await platform.call("PUT", expiry, ada, {"expires_at": ends})
+        firehose = "/v1/networks/affiliates/7/firehose"
+        await platform.call("PUT", firehose, ada, {"enabled": True})
+        await platform.call("PUT", path, ada, {"suspended": True})
     await platform.execute(
-        "UPDATE keys SET status = 'active', version = 1, ended_at = NULL WHERE key_id = $1",
-        key_id,
+        "UPDATE keys SET status = 'active', version = 1, ended_at = NULL, expires_at = NULL"
     )
+    await platform.execute("UPDATE partner_access SET held_by_staff = false, version = 1")
     with running(platform, **OFTEN):
 
-        async def revoked_again() -> bool:
-            found = await platform.call("GET", "/v1/networks/apikeys", staff(ours))
-            return [row["status"] for row in found.json()["apikeys"]] == ["revoked"]
-
-        await until(revoked_again)
-
         async def told() -> bool:
-            return len(await platform.told(ours)) == 3
+            return len(await platform.told(ours)) == 9
 
         await until(told)
-    *_, last = await platform.told(ours)
-    assert (type(last), last.actor.kind) == (events.KeyRevoked, "system")
-    assert last.reason == "the log knew it as revoked"
-    assert (await state_of(platform, key_id))["status"] == "revoked"
+        rows = (await platform.call("GET", "/v1/networks/apikeys", ada)).json()["apikeys"]
+        assert {row["key_id"]: row["status"] for row in rows} == {
+            revoked: "revoked",
+            shortened: "active",
+        }
+        lifted = await platform.call("PUT", path, ada, {"suspended": False})
+        assert (lifted.json()["suspended"], lifted.json()["holds"]) == (False, [])
+    again = (await platform.told(ours))[6:9]
+    assert {event.actor.kind for event in again} == {"system"}
+    assert {(type(event), event.reason) for event in again} == {
+        (events.KeyRevoked, "the log knew it as revoked"),
+        (events.ExpiryChanged, "the log knew it as ended by then"),
+        (events.PartnerSuspended, "the log knew it as suspended"),
+    }
+    assert (await state_of(platform, revoked))["status"] == "revoked"
+    assert rfc3339((await state_of(platform, shortened))["expires_at"]) == ends
 
 
 async def test_what_is_right_is_left_alone_and_what_is_unknown_too(platform):
