@@ -54,8 +54,8 @@ def document(apps: list[FastAPI]) -> dict[str, Any]:
                 "Partners' access to their own data. Paths under `/v1/affiliates` and `/v1/meta` "
                 "take a partner key; paths under `/v1/networks` and `/v1/audit` take a token of "
                 "the network's staff, `/v1/partner` that of a partner's user; `/v1/shares` is for "
-                "whoever was sent a link; `/v1/firehose` is served by the firehose at a door of its "
-                "own."
+                "whoever was sent a link; `/v1/firehose` is served by the firehose at a door of "
+                "its own."
             ),
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
