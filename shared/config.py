@@ -5,7 +5,7 @@ variables without a prefix (`KAFKA_BOOTSTRAP`, `DATABASE_URL`, …) mean the sam
 """
 
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -35,6 +35,11 @@ class ServiceSettings(BaseSettings):
 
     home: Path = shared_field("PORTICO_HOME", Path(".portico"))
     """Folder for what the embedded set-up keeps on disk."""
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = shared_field(
+        "PORTICO_LOG_LEVEL", "INFO"
+    )
+    """From which level on lines are logged; `DEBUG` also lets the libraries speak."""
 
     host: str = "127.0.0.1"
     """Address the service listens on."""

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.gc_collector import GCCollector
 
 from shared.clock import rfc3339
+from shared.partner_key import masked_in
 
 _RESERVED: Final = frozenset(vars(logging.LogRecord("", 0, "", 0, "", None, None))) | {
     "message",
@@ -28,7 +29,10 @@ KINDS_MAX: Final = 1_000
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, logger, event, and the fields given as `extra`."""
+    """One JSON object a line: time, level, logger, event, and the fields given as `extra`.
+
+    A partner's key that got into one, whatever library wrote it there, shows as its mask.
+    """
 
     def __init__(self, service: str) -> None:
         super().__init__()
@@ -46,7 +50,7 @@ class JsonFormatter(logging.Formatter):
         line |= {name: value for name, value in vars(record).items() if name not in _RESERVED}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return _ENCODER.encode(line).decode()
+        return masked_in(_ENCODER.encode(line).decode())
 
 
 def _only(name: str, inner: logging.Filter) -> Callable[[logging.LogRecord], bool]:
@@ -82,13 +86,16 @@ class OncePerWhile(logging.Filter):
 
 
 def configure_logging(service: str, level: str = "INFO") -> None:
-    """Send every log line of the process to standard error as JSON."""
+    """Send every log line of the process to standard error as JSON.
+
+    At `DEBUG` the libraries are heard too, which are else kept to warnings.
+    """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter(service))
     handler.addFilter(_only("aiokafka", OncePerWhile()))
     logging.basicConfig(level=level, handlers=[handler], force=True)
     for noisy in ("aiokafka", "asyncio", "uvicorn"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+        logging.getLogger(noisy).setLevel(level if level == "DEBUG" else "WARNING")
 
 
 def new_registry() -> CollectorRegistry:

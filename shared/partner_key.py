@@ -6,6 +6,7 @@ and its mask, `aff_…` and the last four characters.
 """
 
 import hashlib
+import re
 import secrets
 import zlib
 from typing import Final
@@ -15,6 +16,7 @@ BODY_LENGTH: Final = 27
 CHECK_LENGTH: Final = 6
 LENGTH: Final = len(PREFIX) + BODY_LENGTH + CHECK_LENGTH
 RANDOM_BITS: Final = 160
+_KEY: Final = re.compile(rf"{PREFIX}[0-9A-Za-z]{{{BODY_LENGTH + CHECK_LENGTH}}}")
 ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 
@@ -75,6 +77,14 @@ def digest_of(text: str) -> str:
 def mask_of(text: str) -> str:
     """How a key reads everywhere but in the answer that reveals it."""
     return f"{PREFIX}…{text[-4:]}" if len(text) == LENGTH else f"{PREFIX}…"
+
+
+def masked_in(text: str) -> str:
+    """`text` with the mask of every key in it: for words of people, who paste what they should not.
+
+    A key stands out by its looks alone, also where letters follow it at once.
+    """
+    return _KEY.sub(lambda found: mask_of(found[0]), text) if PREFIX in text else text
 
 
 def _check(body: str) -> str:

@@ -102,7 +102,7 @@ def run(build: Callable[[], Service]) -> NoReturn:
     """
     try:
         service = build()
-        configure_logging(service.name)
+        configure_logging(service.name, service.settings.log_level)
         uvloop.run(serve(service))
     except SetupError as error:
         sys.stderr.write(f"{error}\n")

@@ -15,7 +15,7 @@ from services.keys.eligibility import Obstacle, Partner
 from shared import events
 from shared.errors import ConflictError, InvalidError
 from shared.events import Actor, Event, KeyState
-from shared.partner_key import PartnerKey
+from shared.partner_key import PartnerKey, masked_in
 
 INTEGRATION_LENGTH_MAX: Final = 100
 KEY_ID: Final = re.compile(r"key_[0-9a-f]{20}")
@@ -205,13 +205,16 @@ def integration_name(text: str) -> str:
     """`text` as names are kept: composed, without white space around or doubled within.
 
     Raises:
-        InvalidError: nothing is left, it is too long, or it has characters that do not print.
+        InvalidError: nothing is left, it is too long, it has characters that do not print, or
+            somebody pasted a key.
     """
     name = " ".join(unicodedata.normalize("NFC", text).split())
     if not name or len(name) > INTEGRATION_LENGTH_MAX or not name.isprintable():
         raise InvalidError(
             f"integration: needs 1 to {INTEGRATION_LENGTH_MAX} printable characters."
         )
+    if masked_in(name) != name:
+        raise InvalidError("integration: holds a key; name what uses the key instead.")
     return name
 
 

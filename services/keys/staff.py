@@ -16,6 +16,7 @@ from shared.clock import Clock
 from shared.errors import ForbiddenError
 from shared.events import Actor
 from shared.faultpoint import point
+from shared.partner_key import masked_in
 from shared.tokens import (
     ACCOUNTS_HISTORY_FULL,
     ACCOUNTS_HISTORY_READ,
@@ -46,7 +47,7 @@ class Staff:
         return self.caller.network_id
 
     def cause(self, at: float, reason: str = "") -> Cause:
-        """Them as the cause of what happens now."""
+        """Them as the cause of what happens now; a key pasted into `reason` is masked."""
         caller = self.caller
         actor = Actor(
             subject=caller.subject,
@@ -54,7 +55,7 @@ class Staff:
             behind=caller.behind,
             kind="partner" if caller.network_affiliate_id else "staff",
         )
-        return Cause(actor, at, reason, self.request_id, self.client_ip)
+        return Cause(actor, at, masked_in(reason), self.request_id, self.client_ip)
 
 
 class Permits:

@@ -2,8 +2,10 @@
 
 import json
 import logging
+import sys
 
 from shared.observability import JsonFormatter, OncePerWhile
+from shared.partner_key import generate
 
 
 def _record(text: str, created: float, name: str = "aiokafka.conn", **extra) -> logging.LogRecord:
@@ -18,6 +20,18 @@ def test_a_line_is_json_with_its_fields():
     assert line["event"] == "stopped"
     assert (line["service"], line["level"], line["reason"]) == ("keys", "error", "SIGTERM")
     assert line["time"] == "1970-01-01T00:00:00.250Z"
+
+
+def test_a_key_that_got_into_a_line_shows_as_its_mask():
+    """Whoever put it there: in the text, a field, or what an exception says."""
+    key = generate()
+    try:
+        int(key.reveal())
+    except ValueError:
+        record = _record(f"got {key.reveal()}", 0, path=f"/{key.reveal()}", exc_info=sys.exc_info())
+    line = JsonFormatter("keys").format(record)
+    assert key.reveal() not in line
+    assert line.count(key.masked) == 3
 
 
 def test_a_client_that_retries_is_heard_once_in_a_while():

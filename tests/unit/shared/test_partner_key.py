@@ -6,7 +6,15 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.partner_key import ALPHABET, LENGTH, PartnerKey, generate, is_well_formed, mask_of
+from shared.partner_key import (
+    ALPHABET,
+    LENGTH,
+    PartnerKey,
+    generate,
+    is_well_formed,
+    mask_of,
+    masked_in,
+)
 
 PUBLISHED_PATTERN = re.compile(r"aff_[0-9A-Za-z]{33}")
 
@@ -41,6 +49,13 @@ def test_printing_and_logging_a_key_shows_its_mask(caplog):
     assert key.reveal() not in shown
     assert key.masked in shown
     assert mask_of(key.reveal()) == key.masked == f"aff_…{key.reveal()[-4:]}"
+
+
+def test_a_key_pasted_among_words_is_masked():
+    """Wherever it stands; whatever is no key stays as it was written."""
+    key, other = generate(), generate()
+    text = f"was posted:{key.reveal()}, then {other.reveal()}x aff_short"
+    assert masked_in(text) == f"was posted:{key.masked}, then {other.masked}x aff_short"
 
 
 def test_equal_keys_are_equal():
