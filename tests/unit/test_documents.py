@@ -12,6 +12,7 @@ import yaml
 from typer.main import get_command
 
 from services.firehose.handlers import NOT_ENABLED
+from services.keys.metrics import KeysMetrics
 from shared import access, partner_key
 from shared.errors import UnauthenticatedError
 from tests.backends import ROOT
@@ -125,6 +126,20 @@ def test_commands_are_found_at_all() -> None:
     told = {line.split()[2] for line in COMMANDS if line.startswith("portico keys ")}
     root: Any = get_command(app)
     assert told == set(root.commands["keys"].commands)
+
+
+def test_the_metrics_to_watch_exist() -> None:
+    """Whoever alarms on what the guide names hears of it."""
+    guide = (ROOT / "docs" / "operator-guide.md").read_text()
+    named = set(re.findall(r"`(keys_[a-z_]+|replica_[a-z_]+)`", guide))
+    own = KeysMetrics().render().decode()
+    shared = "".join(
+        (ROOT / "shared" / name).read_text()
+        for name in ("outbox.py", "replica.py", "observability.py")
+    )
+    assert len(named) >= 8
+    for name in named:
+        assert f"# HELP {name} " in own or name.removeprefix("keys_") in shared, name
 
 
 def test_the_examples_in_python_are_python() -> None:

@@ -37,7 +37,7 @@ class Place:
 
     def wait_for(self, status: int, secret: str) -> None:
         """Wait until the gateway answers so."""
-        wait_until(lambda: self.status(secret) == status, f"{status}, not {self.status(secret)}")
+        wait_until(lambda: self.status(secret) == status, f"a {status} at the gateway")
 
     def token(self, **claims) -> str:
         """A token of the local issuer."""
