@@ -90,11 +90,12 @@ starts = st.sampled_from([0.0, 0.0, 60.0])
 names = st.sampled_from(["", "", "first", "second"])
 """`Idempotency-Key`s; none where empty."""
 plans = st.sampled_from(
-    [("", 0)] * 30
+    [("", 0)] * 15
+    + [("again", 0)] * 15
     + [("statement", number) for number in range(9)]
     + [("commit", 0), ("answer", 0)] * 3
 )
-"""When the process goes."""
+"""When the process goes, if it does; or that the same is asked for again at once."""
 statuses = st.sampled_from(["active"] * 4 + ["inactive", "suspended", "pending"])
 flag_sets = st.sampled_from([frozenset[str]()] * 5 + [frozenset(FLAGS[:2]), frozenset(FLAGS[2:])])
 
@@ -262,12 +263,15 @@ class Life(RuleBasedStateMachine):
 
     # --- what the network's platform tells ------------------------------------------------------
 
-    @initialize(first=spans, second=spans)
-    def begin(self, first: float | None, second: float | None) -> None:
-        """Two partners with a key each."""
+    @initialize(first=spans, second=spans, is_held=st.booleans())
+    def begin(self, first: float | None, second: float | None, is_held: bool) -> None:
+        """Two partners with a key each, one with a link; the other may be suspended by staff."""
         for one, span in zip(PARTNERS, (first, second), strict=True):
             self._tell(one, "active", frozenset())
             self._issue(one, "crm", span=span)
+        self._share(next(iter(self.model.keys), ""), 86_400)
+        if is_held:
+            self.set_access(one=PARTNERS[1], is_on=True, suspends=True, plan=("", 0))
 
     @rule(
         one=partners,
@@ -429,9 +433,10 @@ class Life(RuleBasedStateMachine):
         predicted: Callable[[Model], list[str]],
         plan: Any,
     ) -> None:
-        done = self.do(command, predicted, plan)
-        if done is not None:
-            self._is_told(done.now, propagated=done.propagated)
+        for _ in range(2 if plan[0] == "again" else 1):
+            done = self.do(command, predicted, plan)
+            if done is not None:
+                self._is_told(done.now, propagated=done.propagated)
 
     @rule(place=places, plan=plans)
     def revoke(self, place: int, plan: Any) -> None:
@@ -510,7 +515,9 @@ class Life(RuleBasedStateMachine):
     @rule(place=places, seconds=st.sampled_from([60, 86_400]), plan=plans)
     def share(self, place: int, seconds: int, plan: Any) -> None:
         """Staff make a link."""
-        key_id = self.chosen(place)
+        self._share(self.chosen(place), seconds, plan)
+
+    def _share(self, key_id: str, seconds: int, plan: Any = ("", 0)) -> None:
         made = self.do(
             lambda: self.links.make(self.staff, key_id, links.Wish(seconds, None, "")),
             lambda model: model.share(key_id, seconds),
@@ -527,14 +534,20 @@ class Life(RuleBasedStateMachine):
         """A visitor presses the button of a link, or staff take the link back."""
         found = list(reversed(self.model.shares))
         share_id = found[place % len(found)]
-        share, state = self.model.shares[share_id], self.model.link_state(share_id)
         if withdraws:
+            key_id = self.model.shares[share_id].key_id
             self.do(
-                lambda: self.links.withdraw(self.staff, share.key_id, share_id, ""),
+                lambda: self.links.withdraw(self.staff, key_id, share_id, ""),
                 lambda model: model.withdraw(share_id),
                 plan,
             )
             return
+        for _ in range(2 if plan[0] == "again" else 1):
+            self._press(share_id, plan)
+
+    def _press(self, share_id: str, plan: Any) -> None:
+        """The button of a link; only the first to press it while it is open sees the secret."""
+        share, state = self.model.shares[share_id], self.model.link_state(share_id)
         visitor = links.Visitor("request-4", "192.0.2.96")
         view = self.do(
             lambda: self.links.open(visitor, share.token, SecretStr("")),
