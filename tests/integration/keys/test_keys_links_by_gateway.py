@@ -10,10 +10,11 @@ import httpx
 import pytest
 
 from services.keys.app import build
+from shared.events import ShareOpened
 from shared.runtime import serve
 from tests.gateway_parts import Partner, gate, open_gateway
-from tests.keys_parts import Platform, network, partner, staff, until
-from tests.shares_parts import SECRET, path_of
+from tests.keys_parts import Platform, network, partner, staff, until, until_published
+from tests.shares_parts import SECRET, path_of, secrets_in, visit
 
 pytestmark = pytest.mark.slow
 
@@ -73,6 +74,28 @@ async def test_a_visitor_opens_a_link_through_the_gateway_and_no_log_knows_the_t
     for clear in (token, PASSPHRASE, quote_plus(PASSPHRASE), key["key"]):
         assert clear not in seen
         assert clear.encode().hex() not in seen
+
+
+@pytest.mark.logs_errors
+async def test_a_secret_that_does_not_open_uses_no_link_up(platform, monkeypatch):
+    """A fault of ours for that press: nothing is told as shown, and the link works once mended."""
+    ours = network()
+    async with keys_in_this_process(platform, monkeypatch) as service:
+        await service.tell(partner(ours))
+        key, other = [await service.issue(staff(ours), 7, name) for name in ("crm", "other")]
+        shares = f"/v1/networks/apikeys/{key['key_id']}/shares"
+        path = path_of((await service.call("POST", shares, staff(ours))).json())
+        swap = """UPDATE keys SET sealed = found.sealed FROM keys AS found
+            WHERE keys.key_id = ANY($1) AND found.key_id = ANY($1)
+              AND keys.key_id <> found.key_id"""
+        for status in (500, 200):
+            await service.execute(swap, [key["key_id"], other["key_id"]])
+            pressed = await visit(service, "POST", path)
+            assert pressed.status_code == status
+            assert secrets_in(pressed) == ([key["key"]] if status == 200 else [])
+        await until_published(service)
+        told = [one for one in await service.told(ours) if isinstance(one, ShareOpened)]
+        assert [event.outcome for event in told] == ["shown"]
 
 
 async def _visit_by(client: Partner, path: str, key: str) -> None:
