@@ -83,7 +83,10 @@ def _shown(key: Key) -> dict[str, Any]:
 
 
 def as_answered(key: Key, shown: dict[str, Any]) -> Key:
-    """`key` as it was shown before, whatever has changed since."""
+    """A key as it was shown before, whatever has changed since; to be shown and nothing else.
+
+    What is never shown is that of `key`, the one that the answer is about.
+    """
     return replace(key, **shown | {"allowlist": tuple(shown["allowlist"])})
 
 

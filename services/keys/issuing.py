@@ -163,5 +163,7 @@ class Issuing:
             answered.answer["at"],
             predecessor=idempotency.as_answered(key, before) if before else None,
         )
-        pending = await unit.pending(key)
-        return shown, Told([*pending, *await unit.append([event], cause.at)], [event])
+        ids = await unit.pending(key)
+        if shown.predecessor is not None:
+            ids += await unit.pending(shown.predecessor)
+        return shown, Told([*ids, *await unit.append([event], cause.at)], [event])

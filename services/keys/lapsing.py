@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS: Final = 0.5
 """How often it is looked for keys that have lapsed: one reading of an index."""
+AWAY_SECONDS: Final = 5.0
+"""Pause while the database is away."""
 FORGET_SECONDS: Final = 60.0
 """How often it is looked for answers that were kept long enough."""
 ROWS_MAX: Final = 500
@@ -38,20 +40,25 @@ class Lapsing:
         self._store = store
         self._is_publisher = is_publisher
         self._clock = clock
+        self._forget_at = clock.monotonic()
 
     async def run(self) -> None:
         """Look for ever; a database that is away is waited for."""
-        forget_at = self._clock.monotonic()
         while True:
+            pause = LOOK_SECONDS
             if self._is_publisher():
                 try:
-                    await self.note_lapsed()
-                    if self._clock.monotonic() >= forget_at:
-                        await self.forget_answers()
-                        forget_at = self._clock.monotonic() + FORGET_SECONDS
+                    await self._look()
                 except UnavailableError as error:
                     log.warning("noting lapsed keys waits", extra={"reason": error.message})
-            await self._clock.sleep(LOOK_SECONDS)
+                    pause = AWAY_SECONDS
+            await self._clock.sleep(pause)
+
+    async def _look(self) -> None:
+        await self.note_lapsed()
+        if self._clock.monotonic() >= self._forget_at:
+            await self.forget_answers()
+            self._forget_at = self._clock.monotonic() + FORGET_SECONDS
 
     async def note_lapsed(self) -> None:
         """Note every key whose time has ended.

@@ -1,3 +1,5 @@
+-- Processes of the first release cannot write beside this schema: stop them before it is applied.
+--
 -- The whole life of a key. `not_before` 0 means from the start. A rotation links two keys: the one
 -- that was rotated at `rotated_at` names its successor, and that one its predecessor.
 ALTER TABLE keys
