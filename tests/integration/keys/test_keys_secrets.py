@@ -2,59 +2,164 @@
 
 import base64
 import os
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from services.keys.master_keys.source import Source
-from shared import topics
-from tests.keys_parts import KeysProcess, Platform, network, partner, read_settled, running, staff
+from shared.tokens import Caller
+from tests.keys_parts import (
+    KeysProcess,
+    clerk,
+    errors_logged,
+    network,
+    partner,
+    running,
+    staff,
+    until,
+    until_published,
+)
+from tests.rewrap_parts import keys_in, rewrap
+from tests.secrets_parts import DEBUG, Door, log_of_kafka, spellings, tables
+from tests.shares_parts import path_of
 
 pytestmark = pytest.mark.slow
 
-TOPICS = (topics.KEYS_EVENTS, topics.KEYS_STATE, topics.PARTNERS_ACCESS, topics.NETWORKS_STATE)
+PASSPHRASE = "seventeen green herons"
 
 
-async def test_a_secret_stands_in_no_table_no_topic_and_no_log(platform):
-    """Issued, revealed and revoked; a positive control shows that the search would find it."""
+async def test_no_secret_of_a_whole_life_stands_anywhere_but_sealed(platform):
+    """Through a real gateway, all at debug level; whatever could be read is searched afterwards.
+
+    Searched for: keys, the tokens of links, a passphrase, the staff's tokens, both master keys and
+    what the doors sign with. The controls show that each place would have shown what is no secret.
+    """
     ours = network()
-    with running(platform):
+    door = Door(platform)
+    masters = list(keys_in(platform.secrets.master_key))
+    with running(platform, **DEBUG), door.open():
+        await until(door.is_ready)
         await platform.tell(partner(ours))
-        key = await platform.issue(staff(ours), 7)
-        for what in ("reveal", "revoke"):
-            path = f"/v1/networks/apikeys/{key['key_id']}/{what}"
-            assert (await platform.call("POST", path, staff(ours))).status_code == 200
-        await platform.call("POST", path, staff(ours), {key["key"]: key["key"]})
-    tables = await _rows(platform)
-    records = [
-        part
-        for topic in TOPICS
-        for record in await read_settled(platform.bootstrap, topic.name)
-        for part in (record.key, record.value, *(value for _, value in record.headers))
+        secrets, key_id = await _live(door, ours)
+        rotated = await rewrap(platform, "--new-key", "--drop-old", **DEBUG)
+        assert rotated.status == 0, rotated.err
+        masters += keys_in(platform.secrets.master_key)
+        shown = await door.call("POST", f"/v1/networks/apikeys/{key_id}/reveal", staff(ours))
+        assert shown.json()["key"] in secrets
+        revoked = await door.call("POST", f"/v1/networks/apikeys/{key_id}/revoke", staff(ours))
+        door.answers["revoke"] = revoked.text
+        await until_published(platform)
+        places = {
+            "tables": await tables(platform),
+            "topics": await log_of_kafka(platform),
+            "metrics": await door.metrics(),
+        }
+    logs = f"{platform.log.read_text()}\n{door.log.read_text()}"
+    places |= {"logs": logs, "commands": rotated.out + rotated.err} | door.answers
+    wanted = [*secrets, *door.tokens, platform.secrets.identity, *(key.reveal() for key in masters)]
+    found = [
+        (place, number, spelling)
+        for place, text in places.items()
+        for number, secret in enumerate(wanted)
+        for spelling in spellings(secret)
+        if spelling in text
     ]
-    assert key["key_id"] in tables
-    assert any(key["key_id"].encode() in (part or b"") for part in records)
-    assert '"serving"' in platform.log.read_text()
-    for clear in _spellings(key["key"]):
-        assert clear not in tables
-        assert clear not in platform.log.read_text()
-        assert not any(clear.encode() in (part or b"") for part in records)
+    assert found == []
+    controls = spellings("life of a key")
+    assert all(any(one in places[place] for one in controls) for place in ("tables", "topics"))
+    assert len(wanted) > 20
+    assert key_id in places["tables"]
+    assert key_id in places["topics"]
+    assert key_id in places["exported as csv"]
+    assert masters[-1].fingerprint in places["commands"]
+    assert "keys_changes_total" in places["metrics"]
+    assert logs.count('"serving"') == 2
+    assert '"level":"debug"' in logs
+    assert errors_logged(platform.log) == []
 
 
-async def _rows(platform: Platform) -> str:
-    """Every row of every table as text; Postgres writes bytes as hexadecimal digits."""
-    names = await platform.execute(
-        "SELECT tablename FROM pg_tables WHERE schemaname = $1", platform.schema
-    )
-    found = []
-    for name in names:
-        found += await platform.execute(f'SELECT t::text FROM "{name[0]}" AS t')
-    return "\n".join(row[0] for row in found)
+def test_the_search_finds_a_secret_however_it_is_written():
+    """Alone or amid others, as text, in digits, or in base64 from any place on."""
+    for secret in ("aff_" + "0123456789abcdefghijklmnopqrstuvw", os.urandom(32)):
+        raw = secret if isinstance(secret, bytes) else secret.encode()
+        written = [raw.hex(), *(base64.b64encode(b"_" * n + raw + b"_").decode() for n in range(4))]
+        for text in written:
+            assert any(one in f"before {text} after" for one in spellings(secret)), text
 
 
-def _spellings(secret: str) -> list[str]:
-    """The secret, and its random part, as text, hexadecimal and base64."""
-    body = secret.removeprefix("aff_")
-    return [body, body.encode().hex(), base64.b64encode(secret.encode()).decode().rstrip("=")]
+async def _live(door: Door, ours: int) -> tuple[list[str], str]:
+    """A life with every way to a secret, used rightly and wrongly; all secrets, and a live key."""
+    ada, path = staff(ours), "/v1/networks/affiliates/7/apikeys"
+    retry = {"Idempotency-Key": "first"}
+    wish = {"integration": "life of a key"}
+    issued = [await door.call("POST", path, ada, json=wish, headers=retry) for _ in range(2)]
+    assert [answer.status_code for answer in issued] == [201, 201]
+    old = issued[0].json()
+    assert issued[1].json()["key"] == old["key"]
+    at = f"/v1/networks/apikeys/{old['key_id']}"
+    revealed = await door.call("POST", f"{at}/reveal", ada, json={"reason": f"lost {old['key']}"})
+    assert revealed.json()["key"] == old["key"]
+    links = await _shared(door, at, ada)
+    user = replace(clerk(ours), network_affiliate_id=7)
+    portal = await door.call("GET", "/v1/partner/apikeys", user)
+    assert old["key"] in portal.text
+    await _misplaced(door, ours, old["key"])
+    body = {"allowlist": ["192.0.2.0/24"], "reason": old["key"]}
+    assert (await door.call("PUT", f"{at}/allowlist", ada, json=body)).status_code == 200
+    rotated = await door.call("POST", f"{at}/rotate", ada, json={"overlap_seconds": 60})
+    assert rotated.status_code == 201
+    new = rotated.json()
+    for kind in ("csv", "json"):
+        exported = await door.call("GET", f"/v1/networks/apikeys/export?format={kind}", ada)
+        door.answers[f"exported as {kind}"] = exported.text
+    for what in ("/v1/networks/apikeys", path, at, f"{at}/shares"):
+        door.answers[what] = (await door.call("GET", what, ada)).text
+    return [old["key"], new["key"], *links, PASSPHRASE], new["key_id"]
+
+
+async def _shared(door: Door, at: str, ada: Caller) -> list[str]:
+    """Links that are looked at, opened wrongly, rightly and twice, and withdrawn; their tokens."""
+    body = {"passphrase": PASSPHRASE}
+    made = (await door.call("POST", f"{at}/shares", ada, json=body)).json()
+    page = path_of(made)
+    door.answers["page"] = (await door.call("GET", page)).text
+    presses = [(body | {"passphrase": "another one"}, 403), (body, 200), (body, 410)]
+    for form, status in presses:
+        answer = await door.call("POST", page, data=form)
+        assert answer.status_code == status, answer.text
+        if status != 200:
+            door.answers[f"pressed: {status}"] = answer.text
+    second = (await door.call("POST", f"{at}/shares", ada, json={})).json()
+    gone = await door.call("DELETE", f"{at}/shares/{second['share_id']}", ada)
+    assert gone.status_code == 200
+    return [one["url"].rpartition("/")[2] for one in (made, second)]
+
+
+async def _misplaced(door: Door, ours: int, secret: str) -> None:
+    """A key, a passphrase and a wrong answer to each, where people and programs put them."""
+    ada, clerk_ = staff(ours), clerk(ours)
+    header = {"x-eflow-api-key": secret}
+    assert (await door.call("GET", "/v1/affiliates/network", headers=header)).status_code >= 500
+    calls: list[tuple[str, str, Caller | None, dict[str, Any]]] = [
+        ("GET", f"/v1/affiliates/network?api_key={secret}", None, {}),
+        ("GET", f"/v1/{secret}", None, {}),
+        ("GET", f"/v1/shares/{secret}", None, {}),
+        ("GET", f"/v1/networks/apikeys?cursor={secret}", ada, {}),
+        ("POST", f"/v1/networks/apikeys/{secret}/reveal", ada, {}),
+        ("POST", f"/v1/networks/apikeys/{secret}/revoke", clerk_, {}),
+        ("GET", "/v1/networks/apikeys", None, {"headers": {"authorization": f"Bearer {secret}"}}),
+        ("GET", "/v1/networks/apikeys", None, {"headers": header}),
+        ("POST", "/v1/networks/affiliates/7/apikeys", ada, {"json": {"integration": secret}}),
+        ("POST", "/v1/networks/affiliates/7/apikeys", ada, {"json": [secret]}),
+        ("POST", "/v1/networks/affiliates/7/apikeys", ada, {"content": f"{{{secret}"}),
+        ("POST", "/v1/networks/apikey", ada, {"json": {"resource_id": secret, "integration": "x"}}),
+        ("PUT", "/v1/networks/budgets", ada, {"json": {"affiliate": PASSPHRASE}}),
+    ]
+    for number, (method, path, caller, request) in enumerate(calls):
+        answer = await door.call(method, path, caller, **request)
+        assert 400 <= answer.status_code < 500, f"{method} {path}: {answer.text}"
+        door.answers[f"misplaced {number}"] = answer.text
 
 
 async def test_another_master_key_does_not_start(platform, tmp_path):
