@@ -57,7 +57,7 @@ def main(prefix: str) -> int:
     if not chosen:
         print(f"No figure begins with {prefix!r}.")
         return 2
-    console, figures = Console(), []
+    console, figures = Console(width=None if sys.stdout.isatty() else 120), []
     with open_context() as context:
         for module in chosen:
             console.print(f"measuring {', '.join(module.NAMES)} …")
