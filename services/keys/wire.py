@@ -13,6 +13,8 @@ from services.keys.eligibility import Obstacle
 
 ID_MAX: Final = 2**53 - 1
 REASON_LENGTH_MAX: Final = 600
+INTEGRATION_TEXT_MAX: Final = 10 * domain.INTEGRATION_LENGTH_MAX
+"""Before white space is taken out of it."""
 MOMENT: Final = "2026-01-31T12:00:00.000Z"
 KEY_ID: Final = "key_0123456789abcdef0123"
 
@@ -51,6 +53,7 @@ class Issue(Model):
     """The key that is wanted."""
 
     integration: str = Field(
+        max_length=INTEGRATION_TEXT_MAX,
         description="What the key is for; a partner has one active key for each.",
         examples=["reporting"],
     )
@@ -74,6 +77,7 @@ class IssueByResource(Issue):
     resource_type: Literal["affiliate"]
     integration: str = Field(
         "API",
+        max_length=INTEGRATION_TEXT_MAX,
         description="What the key is for; a partner has one active key for each.",
         examples=["reporting"],
     )
@@ -122,7 +126,7 @@ class KeyRow(Model):
     key_id: str = Field(examples=[KEY_ID])
     network_affiliate_id: int = Field(examples=[7])
     integration: str = Field(examples=["reporting"])
-    masked: str = Field(examples=["aff_…x7Qp"])
+    masked: str = Field(examples=["aff_…yy18"])
     status: domain.ShownStatus
     allowlist: list[str] = Field(examples=[["192.0.2.7"]])
     created_at: str = Field(examples=[MOMENT])
@@ -159,7 +163,7 @@ class ShownKey(ChangedKey):
     """A key with its secret."""
 
     key: str = Field(
-        description="The secret.", examples=["aff_0123456789ABCDEFGHIJKLMNOPQ0x1y2z"], repr=False
+        description="The secret.", examples=["aff_0123456789ABCDEFGHIJKLMNOPQ2Fyy18"], repr=False
     )
 
 
