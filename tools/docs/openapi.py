@@ -2,17 +2,24 @@
 
 Every row of `shared.routes` must be served by the application of its service, and no application
 may serve another; the generator stops otherwise. Authentication and the errors that the doors
-answer are added from the row.
+answer are added from the row. Shapes of one name that differ between services get the service's
+name in front. Bodies of the services in `EXAMPLED` have a whole example each.
 """
 
-from typing import Any
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any, Final
 
 from fastapi import FastAPI
 
 from shared.errors import SetupError
 from shared.routes import ROUTES, Route
 from tools.docs import firehose
+from tools.docs.examples import example_of
 
+EXAMPLED: Final = frozenset({"keys"})
+"""Services whose every request and answer has an example; a member without one stops us."""
 ERRORS = {
     "400": "Invalid parameters; the text says which.",
     "401": "No key or token (`No Authentication Method Found`), or an unknown one.",
@@ -24,6 +31,21 @@ ERRORS = {
     "503": "Temporarily unavailable; `Retry-After` says for how many seconds.",
     "504": "The service behind the gateway did not answer in time.",
 }
+UNUSED: Final = frozenset({"HTTPValidationError", "ValidationError"})
+"""Shapes of FastAPI's own refusals, which our applications answer in the wire form."""
+TEXTS: Final = {
+    "400": "Invalid parameters. integration: Field required",
+    "401": "Unable to authenticate request",
+    "403": "Forbidden",
+    "404": "Not Found",
+    "409": "The key is revoked; only an active key allows this.",
+    "429": "Too many requests.",
+    "500": "Internal error",
+    "502": "Bad Gateway",
+    "503": "Temporarily unavailable.",
+    "504": "Gateway Timeout",
+}
+"""What an answer of each error may read, for its example."""
 SECURITY: dict[str, list[dict[str, list[str]]]] = {
     "key": [{"partnerKey": []}],
     "jwt": [{"token": []}],
@@ -39,12 +61,17 @@ def document(apps: list[FastAPI]) -> dict[str, Any]:
     """
     paths: dict[str, Any] = {}
     schemas: dict[str, Any] = {}
-    for described in [*(app.openapi() for app in apps), firehose.document()]:
+    for described in [*named_apart(apps), firehose.document()]:
         paths |= _merged(paths, described["paths"])
         schemas |= described.get("components", {}).get("schemas", {})
     _refuse_differences(paths)
     for route in ROUTES:
         _complete(paths[route.template][route.method.lower()], route)
+    schemas = {name: schema for name, schema in schemas.items() if name not in UNUSED}
+    schemas |= {"Error": _error_schema()}
+    for route in ROUTES:
+        if route.service in EXAMPLED:
+            _exemplify(paths[route.template][route.method.lower()], schemas, route)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -66,9 +93,32 @@ def document(apps: list[FastAPI]) -> dict[str, Any]:
                 "partnerKey": {"type": "apiKey", "in": "header", "name": "X-Eflow-API-Key"},
                 "token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
             },
-            "schemas": dict(sorted((schemas | {"Error": _error_schema()}).items())),
+            "schemas": dict(sorted(schemas.items())),
         },
     }
+
+
+def named_apart(apps: Sequence[FastAPI]) -> list[dict[str, Any]]:
+    """The documents of `apps`, in which no name means two shapes."""
+    documents = {app.title: app.openapi() for app in apps}
+    meanings: dict[str, list[Any]] = defaultdict(list)
+    for described in documents.values():
+        for name, schema in described["components"]["schemas"].items():
+            if schema not in meanings[name]:
+                meanings[name].append(schema)
+    shared = [name for name, schemas in meanings.items() if len(schemas) > 1]
+    return [_renamed(described, shared, title) for title, described in documents.items()]
+
+
+def _renamed(described: dict[str, Any], names: Sequence[str], title: str) -> dict[str, Any]:
+    schemas = described["components"]["schemas"]
+    for name in [name for name in names if name in schemas]:
+        schemas[f"{title.capitalize()}{name}"] = schemas.pop(name)
+    text = json.dumps(described)
+    for name in names:
+        text = text.replace(f'schemas/{name}"', f'schemas/{title.capitalize()}{name}"')
+    renamed: dict[str, Any] = json.loads(text)
+    return renamed
 
 
 def _merged(paths: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
@@ -90,6 +140,9 @@ def _complete(operation: dict[str, Any], route: Route) -> None:
     operation["security"] = SECURITY[route.authentication]
     responses = operation.setdefault("responses", {})
     responses.pop("422", None)  # a wrong request is answered 400, in the wire form
+    for response in responses.values():
+        if response["description"] == "Successful Response":
+            response["description"] = operation.get("description", operation["summary"])
     for status, text in ERRORS.items():
         responses.setdefault(
             status,
@@ -98,6 +151,24 @@ def _complete(operation: dict[str, Any], route: Route) -> None:
                 "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
             },
         )
+
+
+def _exemplify(operation: dict[str, Any], schemas: dict[str, Any], route: Route) -> None:
+    """Give each JSON body of an operation an example."""
+    place = f"{route.method} {route.template}"
+    for content in operation.get("requestBody", {}).get("content", {}).values():
+        content.setdefault("example", example_of(content["schema"], schemas, f"{place}: body"))
+    for status, response in operation["responses"].items():
+        content = response.get("content", {}).get("application/json")
+        if content is None or "example" in content:
+            continue
+        if status in TEXTS:
+            content["example"] = dict.fromkeys(("Error", "error", "message"), TEXTS[status])
+            continue
+        example = example_of(content["schema"], schemas, f"{place}: {status}")
+        if "propagated" in example:
+            example["propagated"] = status != "202"
+        content["example"] = example
 
 
 def _error_schema() -> dict[str, Any]:

@@ -1,27 +1,33 @@
 """The shapes of requests and answers about partners and budgets."""
 
+from typing import Final
+
 from pydantic import Field
 
 from services.keys.wire import Because, Model, Reason
 from shared.events import SuspensionHold
 
 
+RATE_MIN: Final = 0.001
+"""Requests a second that a network has at least; far below it, waiting times are no numbers."""
+
+
 class SetFirehose(Because):
     """Whether the partner may open streams."""
 
-    enabled: bool
+    enabled: bool = Field(examples=[True])
 
 
 class SetSuspension(Because):
     """Whether the network's staff keep the partner out."""
 
-    suspended: bool
+    suspended: bool = Field(examples=[True])
 
 
 class BudgetModel(Model):
     """A token bucket: `rate` requests a second, `burst` at once."""
 
-    rate: float = Field(gt=0, le=1e6, allow_inf_nan=False, examples=[5])
+    rate: float = Field(ge=RATE_MIN, le=1e6, allow_inf_nan=False, examples=[5])
     burst: int = Field(ge=1, le=1_000_000, examples=[20])
 
 
@@ -45,7 +51,7 @@ class Firehose(Model):
     """What a partner may stream."""
 
     network_affiliate_id: int = Field(examples=[7])
-    enabled: bool
+    enabled: bool = Field(examples=[True])
     suspended: bool = Field(description="Whether the partner's keys are out of work altogether.")
     propagated: bool
 
@@ -54,7 +60,9 @@ class Suspension(Model):
     """Whether a partner's keys work, and what keeps them from it."""
 
     network_affiliate_id: int = Field(examples=[7])
-    suspended: bool = Field(description="Whether any hold stands: no key of the partner works.")
+    suspended: bool = Field(
+        description="Whether any hold stands: no key of the partner works.", examples=[True]
+    )
     holds: list[SuspensionHold] = Field(
         description="`staff`, who lift it by this call, and `account_status`, which lifts itself "
         "once the account is active again.",

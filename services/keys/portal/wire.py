@@ -11,10 +11,10 @@ class OwnKey(Model):
 
     key_id: str = Field(examples=[KEY_ID])
     integration: str = Field(examples=["reporting"])
-    masked: str = Field(examples=["aff_…x7Qp"])
+    masked: str = Field(examples=["aff_…yy18"])
     key: str | None = Field(
         description="The secret; null if the key does not work, or secrets were left out.",
-        examples=["aff_0123456789ABCDEFGHIJKLMNOPQ0x1y2z"],
+        examples=["aff_0123456789ABCDEFGHIJKLMNOPQ2Fyy18"],
         repr=False,
     )
     status: domain.ShownStatus

@@ -75,7 +75,11 @@ _FORM_BODY: Final = {
                 "schema": {
                     "type": "object",
                     "properties": {
-                        "passphrase": {"type": "string", "maxLength": PASSPHRASE_LENGTH_MAX}
+                        "passphrase": {
+                            "type": "string",
+                            "maxLength": PASSPHRASE_LENGTH_MAX,
+                            "examples": ["correct horse battery"],
+                        }
                     },
                 }
             }

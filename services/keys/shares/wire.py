@@ -55,7 +55,7 @@ class ShareRow(Model):
     state: domain.State = Field(
         description="`ended`: its key is not active any more. `suspended`: its partner is, for now."
     )
-    has_passphrase: bool
+    has_passphrase: bool = Field(examples=[True])
     attempts_left: int | None = Field(
         description="Wrong passphrases until it is locked; null without one.", examples=[5]
     )

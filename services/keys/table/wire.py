@@ -81,7 +81,9 @@ class TableRow(KeyRow):
     )
     last_used_ip: str | None = Field(examples=["192.0.2.7"])
     last_used_endpoint: str | None = Field(examples=["GET /v1/affiliates/offersrunnable"])
-    used_today: int = Field(description="Requests and opened streams of this UTC day.")
+    used_today: int = Field(
+        description="Requests and opened streams of this UTC day.", examples=[1204]
+    )
     warnings: list[KeyWarning] = Field(
         description="`unused_90_days`; `many_networks`: used from more than ten networks within a "
         "day; `expiring_soon`: within 14 days, without a successor; `predecessor_in_use`: the old "
@@ -119,7 +121,9 @@ class UsedFrom(Model):
     last_used_at: str = Field(description="To the minute.", examples=[MOMENT])
     last_used_ip: str = Field(examples=["192.0.2.7"])
     last_used_endpoint: str = Field(examples=["GET /v1/affiliates/offersrunnable"])
-    count: int = Field(description="Requests and opened streams on the UTC day of the last.")
+    count: int = Field(
+        description="Requests and opened streams on the UTC day of the last.", examples=[1204]
+    )
 
 
 class Use(Model):
