@@ -5,7 +5,7 @@ import getpass
 import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 import typer
 from pydantic import SecretStr
@@ -22,7 +22,7 @@ from shared.errors import ConflictError
 from shared.events import Actor
 from shared.faultpoint import point
 from shared.postgres import open_pool
-from tools.cli.output import print_json, remarks
+from tools.cli.output import print_json, print_table, remarks
 
 EXIT_FOUND = 1
 LINE_EVERY = 100
@@ -57,12 +57,18 @@ def rewrap(
     force: Annotated[
         bool, typer.Option("--force", help="Go on although a running service lacks the key.")
     ] = False,
+    status: Annotated[
+        bool, typer.Option("--status", help="Only tell what is under which key, and who holds it.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Move all secrets under the first master key; may be stopped and run again at any time."""
     stack = load(StackSettings)
     source = _source(master_key_file, stack)
     url = database_url or stack.database
+    if status:
+        _print_status(asyncio.run(_status(url, schema, source)), as_json=as_json)
+        return
     order = Order(_operator(), reason, wait, force)
     report = asyncio.run(_run(url, schema, source, order, new_key=new_key))
     dropped = _drop(source, report) if drop_old else ()
@@ -81,6 +87,43 @@ def _source(file: Path | None, stack: StackSettings) -> Source:
 def _operator() -> Actor:
     name = getpass.getuser()
     return Actor(subject=f"operator:{name}", name=name, kind="system")
+
+
+async def _status(url: str, schema: str, source: Source) -> dict[str, Any]:
+    """What the database needs, what is given, and what the running services hold."""
+    await require_tables(url, schema)
+    async with open_pool(url, schema=schema, application="portico-rewrap", size_max=2) as pool:
+        store = MasterKeysStore(pool)
+        uses, holders, check = await store.uses(), await store.holders(), await store.check()
+    given = [key.fingerprint for key in source.read()]
+    return {
+        "master_keys": [
+            {
+                "master_key": name,
+                "given": given.index(name) + 1 if name in given else None,
+                "data_keys": uses.get(name, 0),
+                "new_data_keys": check is not None and check.fingerprint == name,
+                "lacking": [one.name for one in holders if name not in one.fingerprints],
+            }
+            for name in dict.fromkeys([*given, *uses])
+        ],
+        "holders": [one.name for one in holders],
+    }
+
+
+def _print_status(found: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+        return
+    columns = (
+        ("master_key", "master key"),
+        ("given", "given as"),
+        ("data_keys", "data keys"),
+        ("new_data_keys", "new ones too"),
+        ("lacking", "services without it"),
+    )
+    print_table(found["master_keys"], columns)
+    print(f"{len(found['holders'])} running key services: {', '.join(found['holders']) or 'none'}")
 
 
 async def _run(url: str, schema: str, source: Source, order: Order, *, new_key: bool) -> Report:

@@ -35,6 +35,10 @@ FROM key_holders
 WHERE seen_at > clock_timestamp() - $2 * interval '1 second' AND NOT $1 = ANY(fingerprints)
 ORDER BY holder"""
 
+_HOLDERS: Final = """
+SELECT holder, fingerprints, extract(epoch FROM clock_timestamp() - seen_at)::float8 AS age
+FROM key_holders WHERE seen_at > clock_timestamp() - $1 * interval '1 second' ORDER BY holder"""
+
 _MAKE_CHECK: Final = """
 INSERT INTO master_key_check (sealed, fingerprint) VALUES ($1, $2) ON CONFLICT DO NOTHING"""
 _CHECK: Final = "SELECT sealed, fingerprint FROM master_key_check"
@@ -144,9 +148,14 @@ class MasterKeysStore:
 
     async def lacking(self, fingerprint: str) -> list[Holder]:
         """The running processes that do not hold the master key."""
-        with translated("reading who holds which master key"):
+        with translated("reading who lacks a master key"):
             rows = await self._pool.fetch(_LACKING, fingerprint, HOLDER_SECONDS_MAX)
-        return [Holder(row["holder"], tuple(row["fingerprints"]), row["age"]) for row in rows]
+        return [_holder(row) for row in rows]
+
+    async def holders(self) -> list[Holder]:
+        """The running processes."""
+        with translated("reading who holds which master key"):
+            return [_holder(row) for row in await self._pool.fetch(_HOLDERS, HOLDER_SECONDS_MAX)]
 
     async def leave(self, holder: str) -> None:
         """Forget a process that ends."""
@@ -213,7 +222,7 @@ class MasterKeysUnit:
     async def lacking(self, fingerprint: str) -> list[Holder]:
         """As of `MasterKeysStore`."""
         rows = await self._connection.fetch(_LACKING, fingerprint, HOLDER_SECONDS_MAX)
-        return [Holder(row["holder"], tuple(row["fingerprints"]), row["age"]) for row in rows]
+        return [_holder(row) for row in rows]
 
     async def switch(self, check: Check) -> bool:
         """Have new data keys wrapped under another master key; False if they are already.
@@ -242,6 +251,10 @@ class MasterKeysUnit:
             topics.KEYS_EVENTS, key, event, source=SOURCE, occurred_at=event.occurred_at
         )
         await outbox.append(self._connection, [record])
+
+
+def _holder(row: asyncpg.Record) -> Holder:
+    return Holder(row["holder"], tuple(row["fingerprints"]), row["age"])
 
 
 def _sum(rows: Sequence[asyncpg.Record]) -> dict[str, int]:

@@ -120,6 +120,14 @@ async def test_a_process_without_the_new_key_stops_the_rotation(platform, tmp_pa
         assert f"(holds {old.fingerprint}, seen " in stopped.err
         assert await fingerprints(platform) == {old.fingerprint}
         await all_open(platform, keys)
+        told = (await rewrap(platform, "--status", "--json", KEYS_MASTER_KEY_FILE=both)).report
+        (holder,) = told["holders"]
+        assert [tuple(one.values()) for one in told["master_keys"]] == [
+            (new.fingerprint, 1, 0, False, [holder]),
+            (old.fingerprint, 2, 1, True, []),
+        ]
+        table = await rewrap(platform, "--status", KEYS_MASTER_KEY_FILE=both)
+        assert f"1 running key services: {holder}" in table.out
         forced = await rewrap(platform, "--force", "--json", KEYS_MASTER_KEY_FILE=both)
         assert forced.report["moved"] == 1
         ((ours, key),) = keys.items()
