@@ -19,7 +19,7 @@ from tests.keys_parts import Platform, partner, read_settled
 
 ANSWERED = "answered"
 """The moment after the client has read the answer; the others are names of fault points."""
-_PERMITTED = "keys.permitted"
+_BEGUN = ("keys.received", "keys.permitted")
 _COMMITTED = ("keys.before_commit", "keys.after_commit")
 _PUBLISHED = (
     "outbox.before_send",
@@ -86,7 +86,7 @@ class Issue(Act):
     """A new key."""
 
     STEPS = (
-        _PERMITTED,
+        *_BEGUN,
         "keys.claimed",
         "keys.inserted",
         "keys.answer_kept",
@@ -133,7 +133,7 @@ class Rotate(_OfOneKey):
     """A new key in the place of one that lives on for an hour."""
 
     STEPS = (
-        _PERMITTED,
+        *_BEGUN,
         "keys.claimed",
         "keys.locked",
         "keys.saved",
@@ -170,7 +170,7 @@ class Revoke(_OfOneKey):
     """The end of a key."""
 
     STEPS = (
-        _PERMITTED,
+        *_BEGUN,
         "keys.locked",
         "keys.saved",
         *_COMMITTED,

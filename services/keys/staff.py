@@ -87,6 +87,7 @@ class Permits:
             ForbiddenError: they may not; the attempt is an event.
             UnavailableError: Postgres does not answer, so that the attempt cannot be told.
         """
+        point("keys.received")
         if not staff.caller.is_staff or _held(staff.caller).isdisjoint(permissions):
             await self.deny(staff, action, " or ".join(permissions), partner)
         point("keys.permitted")
