@@ -59,7 +59,7 @@ class Issuing:
             await self._deny_override(staff, network_affiliate_id)
         at = self.clock.time()
         make = partial(self._issued, staff, network_affiliate_id, wish, at)
-        return await self._once("issuing a key", once, staff.cause(at), make)
+        return await self._once("issuing a key", once, staff.cause(at, wish.reason), make)
 
     async def _deny_override(self, staff: Staff, network_affiliate_id: int) -> None:
         """Refuse who would set obstacles aside and may not; where none stand, nobody does."""
