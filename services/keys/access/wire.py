@@ -7,7 +7,6 @@ from pydantic import Field
 from services.keys.wire import Because, Model, Reason
 from shared.events import SuspensionHold
 
-
 RATE_MIN: Final = 0.001
 """Requests a second that a network has at least; far below it, waiting times are no numbers."""
 
