@@ -214,6 +214,7 @@ def issue_token(
     now: float,
     lifetime_seconds: int = 3_600,
     algorithm: str = "EdDSA",
+    roles: Iterable[str] = (),
 ) -> str:
     """A token that speaks for `caller`: the local issuer, which the embedded platform uses.
 
@@ -226,6 +227,7 @@ def issue_token(
         now: seconds, UTC.
         lifetime_seconds: until `exp`.
         algorithm: one of `ALGORITHMS`, as the key is made for.
+        roles: which `JWT_ROLES` may turn into further permissions.
     """
     claims: dict[str, Any] = {
         "iss": issuer,
@@ -239,6 +241,8 @@ def issue_token(
         "permissions": sorted(caller.permissions),
         "super_user": caller.is_super_user,
     }
+    if given := list(roles):
+        claims["roles"] = given
     if caller.behind:
         claims["act"] = {"sub": caller.behind}
     return jwt.encode(claims, private_key, algorithm=algorithm, headers={"kid": key_id})

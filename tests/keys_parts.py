@@ -7,7 +7,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +33,13 @@ from tests.backends import ROOT
 DEADLINE_SECONDS = 60.0
 CLIENT_IP = "192.0.2.99"
 NOW = 1_767_225_600.0
+ROLES = json.dumps(
+    {
+        "*": {"key manager": ["security:full"], "key reader": ["accounts_history:read"]},
+        "17": {"key manager": []},
+    }
+)
+"""What the issuer's roles carry at every key service of these tests."""
 
 KEY = Key(
     key_id="key_0123456789abcdef0123",
@@ -106,14 +113,17 @@ class Platform:
             "PORTICO_HOME": str(self.home),
             "IDENTITY_SECRETS": self.secrets.identity,
             "JWT_JWKS": str(self.secrets.jwks),
+            "JWT_ROLES": ROLES,
             "KEYS_PORT": str(self.port),
             "KEYS_DB_SCHEMA": self.schema,
             "KEYS_MASTER_KEY_FILE": str(self.secrets.master_key),
             "KEYS_DRAIN_SECONDS": "3",
         } | more
 
-    def headers(self, method: str, path: str, caller: Caller | None) -> dict[str, str]:
-        """What the gateway sends with a request that `caller` makes."""
+    def headers(
+        self, method: str, path: str, caller: Caller | None, roles: Iterable[str] = ()
+    ) -> dict[str, str]:
+        """What the gateway sends with a request that `caller`, who has these roles, makes."""
         now = SystemClock().time()
         identity = Identity(
             request_id="request-1",
@@ -131,6 +141,7 @@ class Platform:
                 issuer="portico-local",
                 audience="portico",
                 now=now,
+                roles=roles,
             )
             found["authorization"] = f"Bearer {token}"
         return found

@@ -55,12 +55,15 @@ def build() -> Service:
     settings = load(KeysSettings)
     metrics = KeysMetrics()
     source = Source(settings.master_key, settings.master_key_file)
-    source.read()  # a wrong one is told before anything is opened
+    source.read()  # what is wrong here or below is told before anything is opened
+    tokens = TokenVerifier(settings, CLOCK)
+    signer = IdentitySigner(settings.identity_secrets.get_secret_value())
 
     @asynccontextmanager
     async def open_(lifecycle: Lifecycle) -> AsyncIterator[AsgiApp]:
         async with AsyncExitStack() as stack:
-            yield await _opened(stack, lifecycle, settings, source, metrics)
+            areas = await _opened(stack, lifecycle, settings, source, metrics)
+            yield create_app(areas, IdentityCheck(signer, CLOCK), tokens)
 
     return Service("keys", settings, open_, metrics.render)
 
@@ -71,7 +74,7 @@ async def _opened(
     settings: KeysSettings,
     source: Source,
     metrics: KeysMetrics,
-) -> AsgiApp:
+) -> Areas:
     pool = await stack.enter_async_context(
         open_pool(
             settings.database_url.get_secret_value(),
@@ -92,9 +95,7 @@ async def _opened(
     profiles = _profiles(settings)
     _keep_up(lifecycle, store, relay, settings, metrics, profiles=profiles)
     lifecycle.run_task("purge of links", Purge(ShareStore(pool), CLOCK).run)
-    areas = _areas(pool, Sealing(vault), relay, settings, metrics, profiles=profiles)
-    signer = IdentitySigner(settings.identity_secrets.get_secret_value())
-    return create_app(areas, IdentityCheck(signer, CLOCK), TokenVerifier(settings, CLOCK))
+    return _areas(pool, Sealing(vault), relay, settings, metrics, profiles=profiles)
 
 
 async def _hold_master_keys(stack: AsyncExitStack, lifecycle: Lifecycle, holding: Holding) -> None:

@@ -4,13 +4,14 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any
 
+import httpx
 import pytest
 
 from services.keys.staff import CHANGE, READ, SUPER_USER
 from shared.events import AccessDenied
 from shared.routes import of_service
 from shared.tokens import PERMISSIONS, Caller
-from tests.keys_parts import Platform, network, partner, until_published
+from tests.keys_parts import KeysProcess, Platform, network, partner, until_published
 
 pytestmark = pytest.mark.slow
 
@@ -125,6 +126,45 @@ async def test_each_caller_may_do_exactly_what_their_permissions_say(service):
     assert len(refused) == len(kinds(ours)) - 1
     assert {event.actor.behind for event in told} == {"root-9"}
     assert all(event.action and event.permission for event in told)
+
+
+@pytest.mark.parametrize(
+    ("roles", "partner_id", "network_id", "statuses"),
+    [
+        (["key manager"], 0, None, (200, 201)),
+        (["key reader"], 0, None, (200, 403)),
+        (["key manager"], 0, 17, (403, 403)),
+        (["key manager", "key reader"], 0, 17, (200, 403)),
+        (["Key Manager", "super_user"], 0, None, (403, 403)),
+        (["key manager"], 7, None, (403, 403)),
+    ],
+    ids=str,
+)
+async def test_a_role_opens_what_its_network_grants_it(
+    service, roles, partner_id, network_id, statuses
+):
+    """By the table that the service was started with; without any permission of their own."""
+    ours = network()
+    await service.tell(partner(ours))
+    caller = replace(_caller(network_id or ours, "by role"), network_affiliate_id=partner_id)
+    found = []
+    for method, path in (("GET", "/v1/networks/apikeys"), ("POST", AFFILIATE + "/apikeys")):
+        path_now = path.format(affiliate_id=7)
+        headers = service.headers(method, path_now, caller, roles)
+        async with httpx.AsyncClient(base_url=service.url, timeout=30) as client:
+            body = {"integration": "app"} if method == "POST" else None
+            answer = await client.request(method, path_now, json=body, headers=headers)
+        found.append(answer.status_code)
+    assert tuple(found) == statuses
+
+
+async def test_a_service_with_a_wrong_table_of_roles_does_not_start(platform):
+    """One line that names the setting and the place, exit status 2."""
+    process = KeysProcess(platform, {"JWT_ROLES": '{"*": {"clerk": ["security:ful"]}}'})
+    assert process.wait_exit() == 2
+    said = platform.log.read_text()
+    assert said.startswith("JWT_ROLES: role 'clerk' of network *: 'security:ful' is no permission;")
+    assert said.count("\n") == 1
 
 
 async def test_staff_of_one_network_neither_see_nor_touch_another_one(service):
