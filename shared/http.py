@@ -8,7 +8,7 @@ reference).
 import ipaddress
 import logging
 import uuid
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -35,6 +35,10 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 REQUEST_ID_HEADER: Final = "x-request-id"
+PROBLEMS_MAX: Final = 10
+"""How many problems of one request are told."""
+PLACE_LENGTH_MAX: Final = 60
+"""How much of a name that a caller has made up is repeated."""
 _ENCODER: Final = msgspec.json.Encoder()
 
 
@@ -156,12 +160,17 @@ async def _on_portico_error(request: Request, error: Exception) -> Response:
 
 async def _on_validation_error(request: Request, error: Exception) -> Response:
     problems = error.errors() if isinstance(error, RequestValidationError) else []
-    text = "; ".join(
-        f"{'.'.join(str(part) for part in item['loc'] if part != 'body') or 'body'}: {item['msg']}"
-        for item in problems
-    )
+    text = "; ".join(f"{_place(item['loc'])}: {item['msg']}" for item in problems[:PROBLEMS_MAX])
+    if len(problems) > PROBLEMS_MAX:
+        text += f"; and {len(problems) - PROBLEMS_MAX} more"
     headers = {REQUEST_ID_HEADER: request_id(request)}
     return JsonResponse(error_body(f"Invalid parameters. {text}"), status_code=400, headers=headers)
+
+
+def _place(location: Sequence[int | str]) -> str:
+    """Where something is wrong, as callers may name it: cut where a name of theirs is too long."""
+    parts = [str(part) for part in location if part != "body"]
+    return ".".join(part[:PLACE_LENGTH_MAX] for part in parts) or "body"
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:

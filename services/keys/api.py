@@ -14,6 +14,7 @@ from fastapi import Depends, FastAPI, Header, Request, Response
 from services.keys import edge, wire
 from services.keys.access import api as access_routes
 from services.keys.access.handlers import AccessHandlers
+from services.keys.bodies import BodyRoute
 from services.keys.domain import Wish
 from services.keys.edge import Authenticate, KeyId, PartnerId
 from services.keys.eligibility import IneligibleError
@@ -87,6 +88,7 @@ def create_app(areas: Areas, identity: IdentityCheck, tokens: TokenVerifier) -> 
     """The application; it serves exactly the rows of `shared.routes` that name this service."""
     app = new_app("Keys", "Partners' keys, addresses, streams and budgets, for a network's staff.")
     app.add_exception_handler(IneligibleError, _on_ineligible)
+    app.router.route_class = BodyRoute
 
     async def staff(request: Request) -> Staff:
         signed = identity(request)

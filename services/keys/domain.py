@@ -202,13 +202,15 @@ def new_key(partner: Partner, wish: Wish, made: Made, cause: Cause) -> Key:
 
 
 def integration_name(text: str) -> str:
-    """`text` as names are kept: composed, without white space around or doubled within.
+    """`text` as names are kept: in plain letters, white space neither around nor doubled within.
+
+    Full width and other forms of the same letters become the usual one.
 
     Raises:
         InvalidError: nothing is left, it is too long, it has characters that do not print, or
             somebody pasted a key.
     """
-    name = " ".join(unicodedata.normalize("NFC", text).split())
+    name = " ".join(unicodedata.normalize("NFKC", text).split())
     if not name or len(name) > INTEGRATION_LENGTH_MAX or not name.isprintable():
         raise InvalidError(
             f"integration: needs 1 to {INTEGRATION_LENGTH_MAX} printable characters."

@@ -6,7 +6,7 @@ misspelt in an allowlist call must not pass for an empty list.
 
 from typing import Annotated, Final, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from services.keys import allowlist, domain, rotation
 from services.keys.eligibility import Obstacle
@@ -31,8 +31,16 @@ Addresses = Annotated[
 ]
 
 
+def _moment_text(value: object) -> object:
+    """`value`, unless it is a number, which might be of seconds or of milliseconds."""
+    if value is not None and not (isinstance(value, str) and "T" in value.upper()):
+        raise ValueError("a moment is RFC 3339 text with a time and an offset")
+    return value
+
+
+Moment = Annotated[AwareDatetime | None, BeforeValidator(_moment_text)]
 Expiry = Annotated[
-    AwareDatetime | None,
+    Moment,
     Field(
         description="From when on it does not work any more, before the year 9999; null for never.",
         examples=["2030-01-31T12:00:00Z"],
@@ -59,7 +67,7 @@ class Issue(Model):
     )
     allowlist: Addresses = []
     expires_at: Expiry = None
-    not_before: AwareDatetime | None = Field(
+    not_before: Moment = Field(
         None,
         description="From when on it works; null, or a moment that has passed, means at once.",
         examples=["2026-01-31T12:00:00Z"],
@@ -73,7 +81,7 @@ class Issue(Model):
 class IssueByResource(Issue):
     """The same, as one call for all kinds of resources has it."""
 
-    resource_id: int = Field(ge=1, le=ID_MAX, description="The partner.", examples=[7])
+    resource_id: int = Field(strict=True, ge=1, le=ID_MAX, description="The partner.", examples=[7])
     resource_type: Literal["affiliate"]
     integration: str = Field(
         "API",
@@ -94,6 +102,7 @@ class Rotate(Because):
 
     overlap_seconds: int = Field(
         rotation.OVERLAP_SECONDS_DEFAULT,
+        strict=True,
         ge=0,
         le=rotation.OVERLAP_SECONDS_MAX,
         description="How long the old key lives on, at most 30 days; 0 revokes it at once.",

@@ -14,20 +14,20 @@ RATE_MIN: Final = 0.001
 class SetFirehose(Because):
     """Whether the partner may open streams."""
 
-    enabled: bool = Field(examples=[True])
+    enabled: bool = Field(strict=True, examples=[True])
 
 
 class SetSuspension(Because):
     """Whether the network's staff keep the partner out."""
 
-    suspended: bool = Field(examples=[True])
+    suspended: bool = Field(strict=True, examples=[True])
 
 
 class BudgetModel(Model):
     """A token bucket: `rate` requests a second, `burst` at once."""
 
-    rate: float = Field(ge=RATE_MIN, le=1e6, allow_inf_nan=False, examples=[5])
-    burst: int = Field(ge=1, le=1_000_000, examples=[20])
+    rate: float = Field(strict=True, ge=RATE_MIN, le=1e6, allow_inf_nan=False, examples=[5])
+    burst: int = Field(strict=True, ge=1, le=1_000_000, examples=[20])
 
 
 class Budgets(Model):
@@ -35,9 +35,15 @@ class Budgets(Model):
 
     affiliate: BudgetModel
     granular_per_hour: int = Field(
-        ge=1, le=10_000_000, description="Granular reports in a rolling hour.", examples=[1000]
+        strict=True,
+        ge=1,
+        le=10_000_000,
+        description="Granular reports in a rolling hour.",
+        examples=[1000],
     )
-    shadow: bool = Field(description="Whether the gateway only reports what it would refuse.")
+    shadow: bool = Field(
+        strict=True, description="Whether the gateway only reports what it would refuse."
+    )
 
 
 class SetBudgets(Budgets):

@@ -39,6 +39,7 @@ class MakeShare(Model):
 
     expires_in_seconds: int = Field(
         domain.EXPIRES_SECONDS_DEFAULT,
+        strict=True,
         ge=domain.EXPIRES_SECONDS_MIN,
         le=domain.EXPIRES_SECONDS_MAX,
         description="How long it may be opened; a minute to seven days.",

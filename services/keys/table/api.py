@@ -134,7 +134,7 @@ def _filters(wanted: wire.Wanted, partner: int | None) -> Filters:
     return Filters(
         network_affiliate_id=partner,
         status=wanted.status,
-        integration=plain(wanted.integration),
+        integration=plain(wanted.integration, "NFKC"),
         warning=wanted.warning,
         search=plain(wanted.search),
     )

@@ -207,9 +207,9 @@ class Listing:
         return hashlib.sha256(msgspec.json.encode(self)).hexdigest()[:16]
 
 
-def plain(text: str | None) -> str | None:
-    """`text` as names are kept: composed, without white space around or doubled within."""
-    name = " ".join(unicodedata.normalize("NFC", text or "").split())
+def plain(text: str | None, form: Literal["NFC", "NFKC"] = "NFC") -> str | None:
+    """`text` composed, without white space around or doubled within; NFKC for names of our own."""
+    name = " ".join(unicodedata.normalize(form, text or "").split())
     return name or None
 
 
