@@ -5,6 +5,7 @@ its own.
 """
 
 import asyncio
+import itertools
 import random
 import uuid
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.keys.table.domain import Filters, Found, Listing, Sort
+from services.keys.table.domain import STATUSES, Filters, Found, Listing, Sort
 from services.keys.table.store import TableStore
 from services.keys.usage.domain import KeyWarning, Watched, warnings
 from shared.postgres import Pool, migrate, open_pool
@@ -36,6 +37,8 @@ MOMENTS = [
 ]
 INTEGRATIONS = ["crm", "CRM", "Ärzte", "ärzte-2", "100%_a", "sheet"]
 MASKED = ["aff_…abcd", "aff_…x7Qp"]
+WALK_ROWS_MAX = 60
+"""More rows than any example's list can have."""
 
 
 @dataclass
@@ -198,6 +201,7 @@ async def walked(store: TableStore, listing: Listing, size: int, between=None) -
         behind = listing.place(cursor) if cursor else None
         page = await store.page(listing, behind, now=NOW, limit=size)
         found += page
+        assert len(found) <= WALK_ROWS_MAX, "the walk goes round"
         if len(page) < size:
             return found
         cursor = listing.cursor(page[-1].place)
@@ -225,6 +229,65 @@ def test_a_list_is_what_the_model_says(tables: Tables, keys, questions):
             found = await walked(tables.store, listing, size)
             told = [one.row.key_id for one in found]
             assert told == [key.key_id for key in expected(listing, ours)], listing
+
+    tables.runner.run(check())
+
+
+def broad() -> list[Stored]:
+    """Keys of network 0 of which each single filter finds some, and each order meets equals."""
+    dice = random.Random(4)
+    keys = []
+    for status in ("active", "active", "active", "revoked", "expired") * 8:
+        moments = [dice.choice(MOMENTS) for _ in range(5)]
+        keys.append(
+            Stored(
+                network_id=0,
+                key_id=key_id(),
+                network_affiliate_id=dice.choice(list(PARTNERS)),
+                integration=dice.choice(INTEGRATIONS),
+                masked=dice.choice(MASKED),
+                status=status,
+                created_at=moments[0],
+                created_by_name=dice.choice(["Ada", "Bob %", ""]),
+                not_before=dice.choice([0.0, 0.0, moments[1]]),
+                expires_at=dice.choice([None, moments[2]]),
+                ended_at=None if status == "active" else moments[3],
+                used_at=dice.choice([0.0, moments[4]]),
+                many_networks_at=dice.choice([0.0, NOW - 60]),
+            )
+        )
+    for old, new in ((0, 1), (6, 7), (12, 15)):
+        keys[old] = replace(keys[old], successor_key_id=keys[new].key_id, rotated_at=NOW)
+        keys[new] = replace(keys[new], predecessor_key_id=keys[old].key_id)
+    return unique_by_integration(keys)
+
+
+SINGLE = [
+    Filters(),
+    *(Filters(status=status) for status in STATUSES),
+    *(Filters(network_affiliate_id=partner) for partner in PARTNERS),
+    *(Filters(integration=name) for name in ("crm", "ÄRZTE")),
+    *(Filters(warning=warning) for warning in get_args(KeyWarning)),
+    *(Filters(search=text) for text in ("%", "_", "ärz", "aDa", "CEDAR", "abcd", "x7Qp", "\\")),
+]
+
+
+def test_each_filter_and_each_order_is_the_models(tables: Tables):
+    """One by one over one table; each filter but one finds some keys, and none finds all."""
+
+    async def check() -> None:
+        network = await tables.new_network()
+        ours = [replace(key, network_id=network) for key in broad()]
+        await tables.put(*ours)
+        exact = [Filters(search=ours[3].key_id)]
+        sizes = itertools.cycle((3, 7, 11, 50))
+        for chosen, sort in itertools.product(SINGLE + exact, get_args(Sort)):
+            listing = Listing(network, chosen, sort)
+            wanted = [key.key_id for key in expected(listing, ours)]
+            assert wanted or chosen.search == "\\", chosen
+            assert len(wanted) < len(ours) or chosen == Filters(), chosen
+            found = await walked(tables.store, listing, next(sizes))
+            assert [one.row.key_id for one in found] == wanted, listing
 
     tables.runner.run(check())
 
