@@ -175,7 +175,8 @@ def _print(report: Report, dropped: tuple[str, ...], source: Source, *, as_json:
         print(f"taken out of {source.file}: {name}; backups from before now still need it")
     others = [key.fingerprint for key in source.read() if key.fingerprint != report.master_key]
     if others and not report.damaged:
-        print(f"no secret needs {', '.join(others)} any more: remove it where it is set")
+        how = "take it out where it is set" if source.file is None else "--drop-old takes it out"
+        print(f"no secret needs {', '.join(others)} any more: {how}")
 
 
 class _Progress:
@@ -199,5 +200,5 @@ class _Progress:
     def show(self, done: int, total: int) -> None:
         """Tell that `done` of `total` are rewrapped."""
         self._bar.update(self._task, completed=done, total=total)
-        if not remarks.is_terminal and done % LINE_EVERY == 0:
+        if not remarks.is_terminal and done and (done % LINE_EVERY == 0 or done == total):
             remarks.print(f"rewrapped {done} of {total}")
