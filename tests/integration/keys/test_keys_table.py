@@ -349,7 +349,8 @@ async def test_a_file_that_breaks_off_is_no_whole_one(platform):
     with running(platform):
         await platform.tell(partner(ours))
         row = Stored(ours, "", created_at=NOW - DAY, status="revoked", ended_at=NOW)
-        await stored(platform, *(replace(row, key_id=key_id()) for _ in range(30_000)))
+        row = replace(row, created_by_name="Ada " * 500)  # more than sockets hold
+        await stored(platform, *(replace(row, key_id=key_id()) for _ in range(6_000)))
         async with downloading(platform, ada, "format=json&sort=created_at") as answer:
             pieces = answer.aiter_bytes()
             data = await anext(pieces)
@@ -362,7 +363,7 @@ async def test_a_file_that_breaks_off_is_no_whole_one(platform):
             async for piece in pieces:
                 data += piece
         rows = json.loads(data)["apikeys"]
-        assert (len(rows), late in {row["key_id"] for row in rows}) == (30_000, False)
+        assert (len(rows), late in {row["key_id"] for row in rows}) == (6_000, False)
         for form in ("csv", "json"):
             async with downloading(platform, ada, f"format={form}") as answer:
                 pieces = answer.aiter_bytes()
@@ -372,4 +373,4 @@ async def test_a_file_that_breaks_off_is_no_whole_one(platform):
                     async for _ in pieces:
                         pass
             await platform.execute("ALTER TABLE hidden RENAME TO key_usage")
-        assert len(cells(await platform.call("GET", EXPORT, ada))) == 30_001
+        assert len(cells(await platform.call("GET", EXPORT, ada))) == 6_001
