@@ -13,6 +13,7 @@ from typing import Any
 
 import asyncpg
 import msgspec
+import pytest
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -779,6 +780,7 @@ def _once(name: str, request: str) -> Once | None:
     return Once(NETWORK, "user-7", name, request) if name else None
 
 
+@pytest.mark.timeout(count(180, 7_200))
 def test_a_key_lives_as_the_model_says(database_url: str, schema: str) -> None:
     """No event without state, no state without event, and a revoked key never becomes active."""
     with asyncio.Runner() as runner:
