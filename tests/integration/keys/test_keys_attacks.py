@@ -153,3 +153,15 @@ async def test_a_body_is_refused_once_it_is_too_long(service: Platform):
         answer = await client.post(ISSUE, content=endless(), headers=headers)
     assert answer.status_code == 400
     assert answer.json()["message"] == "Invalid parameters. The body is longer than 131072 bytes."
+
+
+async def test_a_budget_that_is_no_number_in_practice_is_refused(
+    service: Platform, network_id: int
+):
+    """A rate of almost nothing makes waiting times endless, and a door that divides by it fall."""
+    caller = staff(network_id, super_user=True)
+    for rate in ("5e-324", "1e-300", "0", "-1", "NaN", "Infinity", "true", '"5"'):
+        rest = '"granular_per_hour": 1000, "shadow": false'
+        content = f'{{"affiliate": {{"rate": {rate}, "burst": 20}}, {rest}}}'.encode()
+        answer = await send(service, "PUT", "/v1/networks/budgets", caller, content)
+        assert answer.status_code == 400, (rate, answer.text)

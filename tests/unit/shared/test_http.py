@@ -3,6 +3,7 @@
 import httpx
 import pytest
 from fastapi import Depends
+from pydantic import BaseModel, ConfigDict
 
 from shared.clock import ManualClock
 from shared.errors import (
@@ -112,3 +113,27 @@ async def test_a_service_demands_the_identity_a_door_signed():
         assert (await client.get("/x", headers={HEADER: signer.sign(identity)})).json() == 2
         clock.advance(31)
         assert (await client.get("/x", headers={HEADER: signer.sign(identity)})).status_code == 401
+
+
+async def test_many_problems_get_a_short_answer():
+    """Neither their number nor the names that a caller makes up come back in full."""
+    app = new_app("t", "d")
+
+    class Wanted(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+
+    @app.post("/x")
+    async def x(body: Wanted) -> None:
+        raise AssertionError(body)
+
+    async with _client(app) as client:
+        answer = await client.post(
+            "/x", json={f"{number:03}{'x' * 500}": 1 for number in range(99)}
+        )
+    text = answer.json()["message"]
+    assert answer.status_code == 400
+    assert text.startswith(
+        f"Invalid parameters. 000{'x' * 57}: Extra inputs are not permitted; 001"
+    )
+    assert text.endswith("; and 89 more")
+    assert len(text) < 1_200
