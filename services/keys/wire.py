@@ -33,7 +33,7 @@ Addresses = Annotated[
 
 def _moment_text(value: object) -> object:
     """`value`, unless it is a number, which might be of seconds or of milliseconds."""
-    if value is not None and not (isinstance(value, str) and "T" in value.upper()):
+    if value is not None and not (isinstance(value, str) and ":" in value):
         raise ValueError("a moment is RFC 3339 text with a time and an offset")
     return value
 
