@@ -12,15 +12,17 @@ time windows end without a record.
 """
 
 import ipaddress
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, Literal, Protocol, TypeVar
 
+import msgspec
+
 from shared.clock import Clock
 from shared.errors import ForbiddenError, PorticoError, UnauthenticatedError, UnavailableError
 from shared.events import KeyState, NetworkState, PartnerAccess, partner_key
-from shared.partner_key import digest_of, is_well_formed, mask_of
+from shared.partner_key import LENGTH, digest_of, is_well_formed, mask_of
 from shared.replica import Replica
 from shared.runtime import Lifecycle
 from shared.topics import KEYS_STATE, NETWORKS_STATE, PARTNERS_ACCESS, Topic
@@ -44,6 +46,10 @@ KEY_HEADER: Final = b"x-eflow-api-key"
 NO_METHOD: Final = "No Authentication Method Found"
 OUT_OF_REALM: Final = "Out of realm"
 RETRY_AFTER_SECONDS: Final = 5
+REMEMBERED_MAX: Final = 4096
+"""Client addresses that `ClientAddresses` remembers."""
+FORWARDED_LENGTH_MAX: Final = 64
+"""Longer values of `X-Forwarded-For` are read anew each time, so that memory stays bounded."""
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -91,16 +97,14 @@ class Grant:
     client_ip: str
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(msgspec.Struct, frozen=True):
     """Why a caller is not let in, and the answer to it."""
 
     reason: Reason
     error: PorticoError
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True):
     """What was found out about a caller.
 
     Attributes:
@@ -112,12 +116,55 @@ class Decision:
     refusal: Refusal | None
 
 
-@dataclass(frozen=True, slots=True)
 class _Key:
-    """A key's state with its allowlist parsed once."""
+    """A key's state and what follows from it, worked out once; a new state makes a new one.
 
-    state: KeyState
-    allowlist: tuple[Network, ...]
+    The last caller is remembered, since most keys are used from one address.
+    """
+
+    __slots__ = ("_grant", "_is_well_formed", "_listed", "allowlist", "partner", "state")
+
+    def __init__(self, state: KeyState) -> None:
+        self.state = state
+        self.allowlist = parse_allowlist(state.allowlist)
+        self.partner = partner_key(state.network_id, state.network_affiliate_id)
+        self._grant: Grant | None = None
+        self._is_well_formed = False
+        self._listed: tuple[str, bool] | None = None
+
+    def is_well_formed(self, secret: str) -> bool:
+        """Whether `secret`, which has this key's digest, looks like a key: asked until it does."""
+        self._is_well_formed = self._is_well_formed or is_well_formed(secret)
+        return self._is_well_formed
+
+    def admits(self, client_ip: str) -> bool:
+        """Whether the allowlist lets `client_ip` in."""
+        if not self.allowlist:
+            return True
+        if self._listed is None or self._listed[0] != client_ip:
+            self._listed = client_ip, _is_listed(client_ip, self.allowlist)
+        return self._listed[1]
+
+    def grant(self, secret: str, client_ip: str, *, firehose_enabled: bool) -> "Grant":
+        """Whom the key belongs to."""
+        known = self._grant
+        if (
+            known is not None
+            and known.client_ip == client_ip
+            and known.firehose_enabled is firehose_enabled
+        ):
+            return known
+        state = self.state
+        self._grant = Grant(
+            network_id=state.network_id,
+            network_affiliate_id=state.network_affiliate_id,
+            key_id=state.key_id,
+            masked=mask_of(secret),
+            realm=state.realm,
+            firehose_enabled=firehose_enabled,
+            client_ip=client_ip,
+        )
+        return self._grant
 
 
 def _key_name(state: KeyState) -> str:
@@ -249,17 +296,19 @@ class AccessTable:
 
     def decide(self, secret: str, *, realm: Realm, client_ip: str, now: float) -> Decision:
         """As `admit`, but returns a refusal together with whom it concerns."""
-        if not is_well_formed(secret):
+        key = self._by_digest.get(digest_of(secret)) if len(secret) == LENGTH else None
+        if not (is_well_formed(secret) if key is None else key.is_well_formed(secret)):
             return Decision(None, _unknown())
         if self.freshness_seconds() > self._stale_seconds:
             return Decision(None, _stale())
-        key = self._by_digest.get(digest_of(secret))
         if key is None:
             return Decision(None, _unknown())
-        grant = self._grant(key.state, mask_of(secret), client_ip)
+        access = self._partners.get(key.partner)
+        enabled = access is not None and access.firehose_enabled
+        grant = key.grant(secret, client_ip, firehose_enabled=enabled)
         if realm not in ("any", key.state.realm):
             return Decision(grant, Refusal("realm", ForbiddenError(OUT_OF_REALM)))
-        return Decision(grant, self._judge(key, client_ip, now))
+        return Decision(grant, self._judge(key, access, client_ip, now))
 
     def still_admitted(self, grant: Grant, now: float) -> Refusal | None:
         """Why the holder of `grant` would not be let in now, or None.
@@ -270,7 +319,9 @@ class AccessTable:
             return _stale()
         state = self._keys.get(grant.key_id)
         key = None if state is None else self._by_digest.get(state.digest)
-        return _unknown() if key is None else self._judge(key, grant.client_ip, now)
+        if key is None:
+            return _unknown()
+        return self._judge(key, self._partners.get(key.partner), grant.client_ip, now)
 
     def firehose_enabled(self, grant: Grant) -> bool:
         """Whether the partner of `grant` may open streams now."""
@@ -300,19 +351,9 @@ class AccessTable:
         """How old the oldest of the replicas that decide is."""
         return max(self._keys.freshness_seconds(), self._partners.freshness_seconds())
 
-    def _grant(self, state: KeyState, masked: str, client_ip: str) -> Grant:
-        access = self._partners.get(partner_key(state.network_id, state.network_affiliate_id))
-        return Grant(
-            network_id=state.network_id,
-            network_affiliate_id=state.network_affiliate_id,
-            key_id=state.key_id,
-            masked=masked,
-            realm=state.realm,
-            firehose_enabled=access is not None and access.firehose_enabled,
-            client_ip=client_ip,
-        )
-
-    def _judge(self, key: _Key, client_ip: str, now: float) -> Refusal | None:
+    def _judge(
+        self, key: _Key, access: PartnerAccess | None, client_ip: str, now: float
+    ) -> Refusal | None:
         state = key.state
         if state.status != "active":
             return Refusal(state.status, UnauthenticatedError())
@@ -320,15 +361,14 @@ class AccessTable:
             return Refusal("not_yet_valid", UnauthenticatedError())
         if state.expires_at is not None and now >= state.expires_at:
             return Refusal("expired", UnauthenticatedError())
-        if key.allowlist and not _is_listed(client_ip, key.allowlist):
+        if not key.admits(client_ip):
             text = f"Address {client_ip} is not on the allowlist of this key"
             return Refusal("allowlist", ForbiddenError(text))
-        return self._judge_partner(partner_key(state.network_id, state.network_affiliate_id))
+        return self._judge_partner(key.partner, access)
 
-    def _judge_partner(self, name: str) -> Refusal | None:
+    def _judge_partner(self, name: str, access: PartnerAccess | None) -> Refusal | None:
         if self._partners.is_withheld(name):
             return _stale()
-        access = self._partners.get(name)
         if access is not None and access.suspended:
             text = "API access of this partner is suspended; ask the network"
             return Refusal("suspended", ForbiddenError(text))
@@ -339,7 +379,7 @@ class AccessTable:
         if held is not None and held.state.key_id == key_id:
             del self._by_digest[held.state.digest]
         if new is not None:
-            self._by_digest[new.digest] = _Key(new, parse_allowlist(new.allowlist))
+            self._by_digest[new.digest] = _Key(new)
         self._call(f"key {key_id}")
 
     def _on_partner(self, name: str, old: PartnerAccess | None, new: PartnerAccess | None) -> None:
@@ -437,6 +477,36 @@ def client_ip(peer: str, forwarded_for: Iterable[str], trusted: tuple[Network, .
             break
         believed = further
     return str(believed)
+
+
+class ClientAddresses:
+    """`client_ip` with a memory, as most requests come the way of the one before.
+
+    Args:
+        trusted: the networks of our own proxies.
+    """
+
+    def __init__(self, trusted: tuple[Network, ...]) -> None:
+        self._trusted = trusted
+        self._known: dict[tuple[str, str], str] = {}
+
+    def of(self, peer: str, forwarded_for: Sequence[str]) -> str:
+        """As `client_ip` says, of the same arguments."""
+        via = ", ".join(forwarded_for) if self._trusted else ""
+        found = self._known.get((peer, via))
+        if found is None:
+            found = client_ip(peer, (via,) if via else (), self._trusted)
+            if len(via) <= FORWARDED_LENGTH_MAX:
+                self._remember((peer, via), found)
+        return found
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def _remember(self, way: tuple[str, str], address: str) -> None:
+        if len(self._known) >= REMEMBERED_MAX:
+            self._known.clear()
+        self._known[way] = address
 
 
 def _without_port(hop: str) -> str:

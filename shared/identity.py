@@ -9,7 +9,6 @@ import base64
 import binascii
 import hashlib
 import hmac
-from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -50,6 +49,9 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 
 _ENCODER: Final = msgspec.json.Encoder()
 _DECODER: Final = msgspec.json.Decoder(Identity)
+_DOMAIN: Final = b"portico-identity.v1."
+"""Begins what is signed, so that no other use of the secret makes an identity."""
+_URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
 
 
 class IdentitySigner:
@@ -60,19 +62,18 @@ class IdentitySigner:
     """
 
     def __init__(self, secrets: str) -> None:
-        self._secrets: Sequence[bytes] = [
-            secret.strip().encode() for secret in secrets.split(",") if secret.strip()
-        ]
-        if not self._secrets or min(map(len, self._secrets)) < SECRET_BYTES_MIN:
+        parts = [secret.strip().encode() for secret in secrets.split(",") if secret.strip()]
+        if not parts or min(map(len, parts)) < SECRET_BYTES_MIN:
             raise SetupError(
                 f"IDENTITY_SECRETS: needs one or more secrets of {SECRET_BYTES_MIN}+ bytes, "
                 "separated by commas."
             )
+        self._begun = [hmac.new(part, _DOMAIN, hashlib.sha256) for part in parts]
 
     def sign(self, identity: Identity) -> str:
         """The header value for `identity`."""
-        payload = base64.urlsafe_b64encode(_ENCODER.encode(identity)).rstrip(b"=")
-        return f"v1.{payload.decode()}.{self._mac(self._secrets[0], payload)}"
+        payload = _base64url(_ENCODER.encode(identity))
+        return (b"v1.%b.%b" % (payload, _mac(self._begun[0], payload))).decode()
 
     def verify(self, value: str, *, method: str, path: str, now: float) -> Identity:
         """The identity in a header, if it is genuine, fresh and for this very request.
@@ -84,8 +85,7 @@ class IdentitySigner:
         payload, _, mac = rest.partition(".")
         raw = payload.encode()
         if version != "v1" or not any(
-            hmac.compare_digest(self._mac(secret, raw).encode(), mac.encode())
-            for secret in self._secrets
+            hmac.compare_digest(_mac(begun, raw), mac.encode()) for begun in self._begun
         ):
             raise UnauthenticatedError("identity: not signed by a door of this platform")
         try:
@@ -98,7 +98,14 @@ class IdentitySigner:
             raise UnauthenticatedError("identity: signed for another request")
         return identity
 
-    @staticmethod
-    def _mac(secret: bytes, payload: bytes) -> str:
-        mac = hmac.new(secret, b"portico-identity.v1." + payload, hashlib.sha256).digest()
-        return base64.urlsafe_b64encode(mac).rstrip(b"=").decode()
+
+def _mac(begun: hmac.HMAC, payload: bytes) -> bytes:
+    """The MAC of a payload under the secret with which one was begun."""
+    mac = begun.copy()
+    mac.update(payload)
+    return _base64url(mac.digest())
+
+
+def _base64url(content: bytes) -> bytes:
+    """Without padding; the library's takes twice the time."""
+    return binascii.b2a_base64(content, newline=False).translate(_URL_SAFE).rstrip(b"=")

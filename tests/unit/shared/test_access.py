@@ -3,8 +3,17 @@
 import ipaddress
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from shared.access import AccessTable, client_ip, parse_allowlist, parse_proxies
+from shared.access import (
+    REMEMBERED_MAX,
+    AccessTable,
+    ClientAddresses,
+    client_ip,
+    parse_allowlist,
+    parse_proxies,
+)
 from shared.errors import ForbiddenError, UnauthenticatedError, UnavailableError
 from shared.events import KeyState, NetworkState, PartnerAccess
 from shared.partner_key import PartnerKey, generate
@@ -126,6 +135,36 @@ def test_the_allowlist(entries, address, listed):
     assert (Door(allowlist=entries).reason(client_ip=address) is None) == listed
 
 
+def test_what_is_remembered_of_a_caller_is_of_that_caller():
+    """One key from listed and unlisted addresses in turn: each is judged and named by its own."""
+    door = Door(allowlist=("203.0.113.0/24",))
+    for _ in range(3):
+        assert door.admit(ip="203.0.113.7").client_ip == "203.0.113.7"
+        assert door.reason(client_ip="198.51.100.1") == "allowlist"
+        assert door.admit(ip="203.0.113.8").client_ip == "203.0.113.8"
+
+
+def test_a_grant_tells_of_the_firehose_as_it_is_now():
+    """What was remembered of the last request does not outlive a change of the partner."""
+    door = Door()
+    enabled = []
+    for value in (False, True, True, False):
+        door.set_partner(firehose_enabled=value)
+        enabled.append(door.admit().firehose_enabled)
+    assert enabled == [False, True, True, False]
+
+
+def test_a_malformed_key_is_none_even_if_its_digest_is_known():
+    """Nobody can have been issued it; a good key is let in beside it, again and again."""
+    malformed = PartnerKey(f"{KEY.reveal()[:-1]}!")
+    door = Door()
+    door.set_key(malformed, key_id="k2")
+    for _ in range(2):
+        with pytest.raises(UnauthenticatedError):
+            door.admit(malformed.reveal())
+        assert door.admit().key_id == "k1"
+
+
 def test_an_allowlist_is_parsed_when_the_state_changes():
     """The next request is judged by the new one."""
     door = Door(allowlist=("10.0.0.0/8",))
@@ -241,6 +280,34 @@ TRUSTED = parse_proxies("10.0.0.0/8, 2001:db8:1::/48,192.0.2.1")
 def test_the_client_address_is_believed_only_through_our_proxies(peer, forwarded_for, believed):
     """What stands left of an address that is not ours may have been invented by it."""
     assert client_ip(peer, forwarded_for, TRUSTED) == believed
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["10.0.0.1", "::ffff:10.0.0.1", "203.0.113.7", ""]),
+            st.lists(
+                st.sampled_from(["", "1.1.1.1", "1.1.1.1,10.0.0.9", "x", "1.1.1.1," * 20]),
+                max_size=3,
+            ),
+        ),
+        max_size=20,
+    )
+)
+def test_remembered_addresses_are_those_that_would_be_found_anew(ways):
+    """Whatever came before, each request gets the address of its own way."""
+    for trusted in (TRUSTED, ()):
+        addresses = ClientAddresses(trusted)
+        assert [addresses.of(*way) for way in ways] == [client_ip(*way, trusted) for way in ways]
+
+
+def test_addresses_are_remembered_up_to_a_bound():
+    """Neither many callers nor long headers fill the memory."""
+    addresses = ClientAddresses(TRUSTED)
+    for number in range(REMEMBERED_MAX + 10):
+        addresses.of("10.0.0.1", [f"2001:db8::{number:x}"])
+        addresses.of("10.0.0.1", [f"2001:db8::{number:x}, " + "1" * 64])
+    assert 0 < len(addresses) <= REMEMBERED_MAX
 
 
 def test_without_proxies_nobody_is_believed():
