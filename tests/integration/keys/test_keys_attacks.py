@@ -1,5 +1,6 @@
 """Protects the key service from callers who know its formats: odd text, odd JSON, odd numbers."""
 
+import asyncio
 import json
 from dataclasses import replace
 from typing import Any
@@ -13,8 +14,16 @@ from tests.keys_parts import Platform, network, partner, staff
 ISSUE = "/v1/networks/affiliates/7/apikeys"
 
 
+@pytest.fixture(scope="module")
+def network_id(service: Platform) -> int:
+    """A network with an eligible partner, for requests that change nothing there."""
+    found = network()
+    asyncio.run(service.tell(partner(found)))
+    return found
+
+
 @pytest.fixture
-async def network_id(service: Platform) -> int:
+async def own_network_id(service: Platform) -> int:
     """A network of the test's own with an eligible partner."""
     found = network()
     await service.tell(partner(found))
@@ -81,35 +90,35 @@ async def test_a_value_of_another_type_is_not_guessed_at(
     assert answer.status_code == 400, answer.text
 
 
-async def test_a_rotation_takes_whole_seconds_only(service: Platform, network_id: int):
+async def test_a_rotation_takes_whole_seconds_only(service: Platform, own_network_id: int):
     """`true` would let the old key live one second."""
-    key = await service.issue(staff(network_id), 7)
+    key = await service.issue(staff(own_network_id), 7)
     path = f"/v1/networks/apikeys/{key['key_id']}/rotate"
     for overlap in (True, "60", 1.5, 60.0):
         body = json.dumps({"overlap_seconds": overlap}).encode()
-        answer = await send(service, "POST", path, staff(network_id), body)
+        answer = await send(service, "POST", path, staff(own_network_id), body)
         assert answer.status_code == 400, (overlap, answer.text)
 
 
 @pytest.mark.parametrize("name", ["A\x00da", "A\ud800da", "A" * 5_000], ids=["nul", "lone", "long"])
-async def test_a_name_in_a_token_breaks_nothing(service: Platform, network_id: int, name: str):
+async def test_a_name_in_a_token_breaks_nothing(service: Platform, own_network_id: int, name: str):
     """People choose how they are called; an issuer passes that on."""
-    caller = replace(staff(network_id), name=name)
+    caller = replace(staff(own_network_id), name=name)
     answer = await service.call("POST", ISSUE, caller, {"integration": "crm"})
     assert answer.status_code in (201, 401), answer.text
     if answer.status_code == 201:
-        listed = await service.call("GET", "/v1/networks/apikeys", staff(network_id))
+        listed = await service.call("GET", "/v1/networks/apikeys", staff(own_network_id))
         assert listed.json()["apikeys"][0]["key_id"] == answer.json()["key_id"]
 
 
-async def test_text_that_tells_why_is_kept_as_it_is(service: Platform, network_id: int):
+async def test_text_that_tells_why_is_kept_as_it_is(service: Platform, own_network_id: int):
     """Line ends, control characters and markup reach the trail as data, and nothing else."""
     reason = 'left\r\nlevel=error msg="forged"\x1b[2J\x00<script>'
-    key = await service.issue(staff(network_id), 7, reason=reason)
+    key = await service.issue(staff(own_network_id), 7, reason=reason)
     path = f"/v1/networks/apikeys/{key['key_id']}/revoke"
-    answer = await service.call("POST", path, staff(network_id), {"reason": reason})
+    answer = await service.call("POST", path, staff(own_network_id), {"reason": reason})
     assert answer.status_code == 200
-    told = await service.told(network_id)
+    told = await service.told(own_network_id)
     assert [event.reason for event in told if event.key_id == key["key_id"]] == [reason, reason]
     assert "forged" not in service.log.read_text()
 
@@ -118,11 +127,11 @@ async def test_text_that_tells_why_is_kept_as_it_is(service: Platform, network_i
     "other", ["\N{FULLWIDTH LATIN SMALL LETTER C}rm", "crm\u202e", "c\u200brm", "CRM", " crm "]
 )
 async def test_a_name_that_looks_alike_is_no_second_integration(
-    service: Platform, network_id: int, other: str
+    service: Platform, own_network_id: int, other: str
 ):
     """Full width, invisible characters, capitals and white space make no other name."""
-    await service.issue(staff(network_id), 7, "crm")
-    answer = await service.call("POST", ISSUE, staff(network_id), {"integration": other})
+    await service.issue(staff(own_network_id), 7, "crm")
+    answer = await service.call("POST", ISSUE, staff(own_network_id), {"integration": other})
     assert answer.status_code in (400, 409), answer.text
 
 
