@@ -342,6 +342,15 @@ class Model:
         key.expires_at = known.expires_at
         return ["ExpiryChanged"]
 
+    def restore_access(self, partner_id: int, holds: set[str], *, firehose: bool) -> list[str]:
+        """Likewise of a partner: one that the log knows as suspended stays so, by its staff."""
+        partner = self.partners[partner_id]
+        was_suspended = bool(partner.holds)
+        partner.holds, partner.firehose = set(holds), firehose
+        if not was_suspended or partner.holds:
+            return []
+        return self._held(partner, "staff", is_held=True)
+
     # --- the door -------------------------------------------------------------------------------
 
     def refusal(self, key: ModelKey, address: str, now: float) -> str | None:

@@ -79,6 +79,18 @@ _TOLD = ("version", "digest", "integration", "status", "not_before", "expires_at
 """Members that a key's state has in common with its row."""
 _LAST_STATES = """
 SELECT DISTINCT ON (key) key, value FROM outbox WHERE topic = $1 ORDER BY key, id DESC"""
+_ACCESS = (
+    "network_id",
+    "network_affiliate_id",
+    "version",
+    "firehose_enabled",
+    "held_by_staff",
+    "held_by_status",
+)
+_PUT_ACCESS_BACK = """
+UPDATE partner_access
+SET version = $3, firehose_enabled = $4, held_by_staff = $5, held_by_status = $6
+WHERE network_id = $1 AND network_affiliate_id = $2"""
 
 partners = st.sampled_from(PARTNERS)
 places = st.integers(0, 7)
@@ -145,6 +157,7 @@ class Life(RuleBasedStateMachine):
         self.revoked: set[str] = set()
         self.heard_revoked: set[str] = set()
         self.earlier: dict[str, list[tuple[Any, ModelKey, dict[str, Any]]]] = {}
+        self.earlier_access: dict[int, list[tuple[Any, ...]]] = {}
         self.account_version = 0
         self.asked: dict[
             str, tuple[Callable[[], Awaitable[Any]], Callable[[Model], list[str]]]
@@ -665,6 +678,27 @@ class Life(RuleBasedStateMachine):
         self.world.run(self.relay.publish())
         assert self.versions[key_id] >= highest or self.model.keys[key_id].is_forgotten
 
+    @precondition(lambda self: not self.relay.is_kafka_away)
+    @rule(one=partners, age=st.integers(0, 5))
+    def restore_access(self, one: int, age: int) -> None:
+        """Likewise a partner's row: whom the doors keep out, they keep out."""
+        if not self.earlier_access.get(one):
+            return
+        self.world.run(self.relay.publish())
+        held = self.earlier_access[one]
+        row = held[age % len(held)]
+        self.world.run(self.world.pool.execute(_PUT_ACCESS_BACK, *row))
+        holds = {hold for hold, stands in (("staff", row[4]), ("account_status", row[5])) if stands}
+        self.fold.partners[one] = {"firehose_enabled": row[3], "holds": set(holds)}
+        name = f"{NETWORK}:{one}"
+        highest, self.versions[name] = self.versions[name], row[2]
+        self.do(
+            self.upkeep.turn,
+            lambda model: model.restore_access(one, holds, firehose=row[3]),
+        )
+        self.world.run(self.relay.publish())
+        assert self.versions[name] >= highest
+
     async def _put_back(self, row: Any) -> bool:
         """The row of a key as it was; False where another key has taken its place."""
         assignments = ", ".join(f"{name} = ${at}" for at, name in enumerate(self.world.columns, 2))
@@ -729,6 +763,9 @@ class Life(RuleBasedStateMachine):
             row = found.get(one)
             assert (row is not None and row["suspended"]) == bool(wanted.holds)
             assert (row is not None and row["firehose_enabled"]) == wanted.firehose
+            held = self.earlier_access.setdefault(one, [])
+            if row and row["version"] and (not held or held[-1][2] != row["version"]):
+                held.append(tuple(row[name] for name in _ACCESS))
             told = self.fold.partners.get(one, {"firehose_enabled": False, "holds": set()})
             assert told == {"firehose_enabled": wanted.firehose, "holds": wanted.holds}
 
