@@ -1,9 +1,11 @@
 """The rules of the door: what a request may carry on, and what its answer must say. Pure."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, Final
+
+import msgspec
 
 from services.gateway.limiter import Verdict
 from shared.access import KEY_HEADER, Grant
@@ -22,6 +24,7 @@ QUOTA_EXCEEDED: Final = "https://iana.org/assignments/http-problem-types#quota-e
 CLIENT_GONE: Final = 499
 """The status under which a request is counted whose client left before the answer."""
 
+_IDENTITY: Final = IDENTITY_HEADER.encode()
 _HOP_BY_HOP: Final = frozenset(
     (
         b"connection",
@@ -37,7 +40,7 @@ _HOP_BY_HOP: Final = frozenset(
 )
 _NOT_PASSED_ON: Final = _HOP_BY_HOP | {
     KEY_HEADER,
-    IDENTITY_HEADER.encode(),
+    _IDENTITY,
     REQUEST_ID,
     b"expect",
     b"forwarded",
@@ -51,39 +54,73 @@ _NOT_PASSED_ON: Final = _HOP_BY_HOP | {
 _NOT_PASSED_BACK: Final = _HOP_BY_HOP | {REQUEST_ID, b"date", b"server"}
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A request as it arrived; header names are lower case.
+_JUDGED_BY: Final = frozenset(
+    (
+        KEY_HEADER,
+        b"authorization",
+        b"connection",
+        b"content-length",
+        b"transfer-encoding",
+        b"x-forwarded-for",
+    )
+)
+"""The headers that a door reads; found in one walk over all."""
 
-    Attributes:
+
+class Request:
+    """A request as it arrived; header names are lower case. Never printed: it holds secrets.
+
+    Args:
         method: HTTP method.
         path: as sent, percent-encoding and all, without the query.
         query: as sent, without the question mark.
         headers: in their order.
         peer: address of the connection.
         request_id: given to it here.
+
+    Attributes:
+        header_bytes: the sum of all names and values.
     """
 
-    method: str
-    path: str
-    query: bytes
-    headers: RawHeaders
-    peer: str
-    request_id: str
+    __slots__ = (
+        "_judged_by",
+        "header_bytes",
+        "headers",
+        "method",
+        "path",
+        "peer",
+        "query",
+        "request_id",
+    )
+
+    def __init__(  # noqa: PLR0917 - the parts of a request in the order of HTTP
+        self, method: str, path: str, query: bytes, headers: RawHeaders, peer: str, request_id: str
+    ) -> None:
+        self.method = method
+        self.path = path
+        self.query = query
+        self.headers = headers
+        self.peer = peer
+        self.request_id = request_id
+        total = 0
+        found: dict[bytes, list[str]] = {}
+        for name, value in headers:
+            total += len(name) + len(value)
+            if name in _JUDGED_BY:
+                found.setdefault(name, []).append(value.decode("latin-1"))
+        self.header_bytes = total
+        self._judged_by = found
 
     def values(self, name: bytes) -> list[str]:
         """The values of all headers called `name`."""
+        if name in _JUDGED_BY:
+            return self._judged_by.get(name, [])
         return [value.decode("latin-1") for key, value in self.headers if key == name]
 
     def value(self, name: bytes) -> str | None:
-        """The value of the only header called `name`; None if there is none."""
+        """The value of the first header called `name`; None if there is none."""
         found = self.values(name)
         return found[0] if found else None
-
-    @property
-    def header_bytes(self) -> int:
-        """The sum of all names and values."""
-        return sum(len(name) + len(value) for name, value in self.headers)
 
     @property
     def declared_bytes(self) -> int:
@@ -97,8 +134,7 @@ class Request:
         return self.declared_bytes > 0 or self.value(b"transfer-encoding") is not None
 
 
-@dataclass(frozen=True, slots=True)
-class Rejection:
+class Rejection(msgspec.Struct, frozen=True):
     """Why a request goes no further, and its answer.
 
     Attributes:
@@ -113,15 +149,14 @@ class Rejection:
     text: str
     reason: str
     headers: tuple[tuple[bytes, bytes], ...] = ()
-    members: Mapping[str, Any] = field(default_factory=dict)
+    members: Mapping[str, Any] = msgspec.field(default_factory=dict)
 
     def body(self) -> bytes:
         """The wire form."""
         return json_bytes(error_body(self.text, **self.members))
 
 
-@dataclass(frozen=True, slots=True)
-class Passage:
+class Passage(msgspec.Struct, frozen=True):
     """What the door found out about a request.
 
     Attributes:
@@ -173,40 +208,60 @@ def rate_headers(passage: Passage) -> RawHeaders:
 
     `r` is whole tokens; `t` seconds to the next one if there is none, else until all are there.
     """
-    if passage.verdict is None:
+    verdict, granular = passage.verdict, passage.granular
+    if verdict is None:
         return []
-    verdicts = {POLICY: passage.verdict}
-    if passage.granular is not None:
-        verdicts[GRANULAR_POLICY] = passage.granular
-    rules = [f'"{name}";q={one.quota};w={one.window_seconds}' for name, one in verdicts.items()]
-    states = [f'"{name}";r={one.remaining};t={one.reset_seconds}' for name, one in verdicts.items()]
+    rules = _rule(POLICY, verdict.quota, verdict.window_seconds)
+    states = _STATE % (verdict.remaining, verdict.reset_seconds)
+    if granular is not None:
+        rules += b", " + _rule(GRANULAR_POLICY, granular.quota, granular.window_seconds)
+        states += _GRANULAR_STATE % (granular.remaining, granular.reset_seconds)
     return [
-        (b"x-ratelimit-limit", str(passage.verdict.quota).encode()),
-        (b"x-ratelimit-remaining", str(passage.verdict.remaining).encode()),
-        (b"ratelimit-policy", ", ".join(rules).encode()),
-        (b"ratelimit", ", ".join(states).encode()),
+        (b"x-ratelimit-limit", b"%d" % verdict.quota),
+        (b"x-ratelimit-remaining", b"%d" % verdict.remaining),
+        (b"ratelimit-policy", rules),
+        (b"ratelimit", states),
     ]
 
 
-def passed_on(request: Request, identity: str) -> list[tuple[str, str]]:
-    """The headers that an upstream gets.
+_STATE: Final = f'"{POLICY}";r=%d;t=%d'.encode()
+_GRANULAR_STATE: Final = f', "{GRANULAR_POLICY}";r=%d;t=%d'.encode()
+
+
+@lru_cache(maxsize=1024)
+def _rule(policy: str, quota: int, window_seconds: int) -> bytes:
+    return f'"{policy}";q={quota};w={window_seconds}'.encode()
+
+
+def forwarded(request: Request, identity: str) -> RawHeaders:
+    """The headers that an upstream gets, beside `Host` and the framing of the body.
 
     Neither the partner's key nor anything by which a client could pretend to be a door goes on;
     hop-by-hop headers, also those that `Connection` names, end here.
     """
-    dropped = _NOT_PASSED_ON | named_by_connection(request.headers)
-    passed = [
+    dropped = _NOT_PASSED_ON
+    if request.values(b"connection"):
+        dropped |= named_by_connection(request.headers)
+    passed = [header for header in request.headers if header[0] not in dropped]
+    passed.append((_IDENTITY, identity.encode()))
+    passed.append((REQUEST_ID, request.request_id.encode()))
+    return passed
+
+
+def passed_on(request: Request, identity: str) -> list[tuple[str, str]]:
+    """`forwarded` as text."""
+    return [
         (name.decode("latin-1"), value.decode(errors="replace"))
-        for name, value in request.headers
-        if name not in dropped
+        for name, value in forwarded(request, identity)
     ]
-    return [*passed, (IDENTITY_HEADER, identity), (REQUEST_ID.decode(), request.request_id)]
 
 
 def passed_back(headers: Iterable[tuple[bytes, bytes]]) -> RawHeaders:
     """The headers of an upstream's answer that the client gets, names in lower case."""
     lowered = [(name.lower(), value) for name, value in headers]
-    dropped = _NOT_PASSED_BACK | named_by_connection(lowered)
+    dropped = _NOT_PASSED_BACK
+    if any(name == b"connection" for name, _ in lowered):
+        dropped |= named_by_connection(lowered)
     return [(name, value) for name, value in lowered if name not in dropped]
 
 

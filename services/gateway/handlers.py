@@ -5,9 +5,11 @@ order tells nothing to whoever fails earlier.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
+
+from msgspec.structs import replace
 
 from services.gateway.domain import (
     GRANULAR_POLICY,
@@ -25,11 +27,11 @@ from shared.access import (
     KEY_HEADER,
     NO_METHOD,
     AccessTable,
+    ClientAddresses,
     Decision,
     Grant,
     Network,
     Refusal,
-    client_ip,
 )
 from shared.clock import Clock
 from shared.errors import UnauthenticatedError
@@ -75,7 +77,7 @@ class Door:
         self._access = access
         self._signer = signer
         self._clock = clock
-        self._trusted = trusted
+        self._clients = ClientAddresses(trusted)
         self._limits = limits
         self._routes = RouteTable(ROUTED)
         self._budgets = Limiter(clock)
@@ -84,7 +86,7 @@ class Door:
 
     def judge(self, request: Request) -> Passage:
         """What becomes of `request`; takes a token if it gets as far as that."""
-        address = client_ip(request.peer, request.values(b"x-forwarded-for"), self._trusted)
+        address = self._clients.of(request.peer, request.values(b"x-forwarded-for"))
         route = self._routes.find(request.method, request.path)
         if request.header_bytes > self._limits.header_bytes_max:
             status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE

@@ -1,16 +1,68 @@
 """Every metric of the gateway, with the question it answers."""
 
-from collections.abc import Callable
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from itertools import accumulate
 from typing import Final
 
-from prometheus_client import Counter, Gauge, Histogram, generate_latest
+from prometheus_client import Counter, Gauge, generate_latest
+from prometheus_client.metrics_core import HistogramMetricFamily
+from prometheus_client.registry import Collector
 
 from shared.access import AccessReplicas
 from shared.observability import new_registry
 from shared.replica import ReplicaCollector
 
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+_ENDS: Final = (*map(str, _SECONDS), "+Inf")
 NO_ROUTE: Final = "(none)"
+
+
+class _Distribution:
+    """How many observations fell into each bucket, the last one without an end, and their sum."""
+
+    __slots__ = ("counts", "sum")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(_SECONDS) + 1)
+        self.sum = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """Count one."""
+        self.counts[bisect_left(_SECONDS, seconds)] += 1
+        self.sum += seconds
+
+
+class RequestSeconds(Collector):
+    """`gateway_request_seconds`. The library's histogram takes ten times as long for each request.
+
+    Only the event loop's thread observes, so there is no lock.
+    """
+
+    def __init__(self) -> None:
+        self._distributions: dict[tuple[str, str], _Distribution] = {}
+
+    def labels(self, route: str, status: str) -> _Distribution:
+        """The distribution of one route and status."""
+        found = self._distributions.get((route, status))
+        if found is None:
+            found = self._distributions[route, status] = _Distribution()
+        return found
+
+    def collect(self) -> Iterator[HistogramMetricFamily]:
+        """All distributions."""
+        family = HistogramMetricFamily(
+            "gateway_request_seconds",
+            "How long until the head of an answer, by route and status?",
+            labels=("route", "status"),
+        )
+        for labels, found in sorted(self._distributions.items()):
+            family.add_metric(labels, list(zip(_ENDS, _cumulative(found), strict=True)), found.sum)
+        yield family
+
+
+def _cumulative(found: _Distribution) -> Iterator[float]:
+    return (float(count) for count in accumulate(found.counts))
 
 
 class GatewayMetrics:
@@ -18,13 +70,8 @@ class GatewayMetrics:
 
     def __init__(self) -> None:
         self._registry = new_registry()
-        self.seconds = Histogram(
-            "gateway_request_seconds",
-            "How long until the head of an answer, by route and status?",
-            ("route", "status"),
-            buckets=_SECONDS,
-            registry=self._registry,
-        )
+        self.seconds = RequestSeconds()
+        self._registry.register(self.seconds)
         self.refusals = Counter(
             "gateway_refusals",
             "How many requests went no further than the door, and why?",

@@ -11,8 +11,9 @@ import contextlib
 import logging
 from collections import Counter, deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from shared.clock import Clock
 from shared.errors import UnavailableError
@@ -35,8 +36,7 @@ UNKNOWN_KEY: Final = "-:-"
 SOURCE: Final = "portico/gateway"
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(msgspec.Struct, frozen=True):
     """What requests that count together have in common."""
 
     key_id: str
@@ -72,14 +72,24 @@ class Tally:
 
     def add(self, second: int, network_id: int, network_affiliate_id: int, row: Row) -> None:
         """Count one request; network and partner 0 where the caller is not known."""
-        group = self._groups.setdefault((second, network_id, network_affiliate_id), Counter())
-        if row not in group:
-            if not network_id and len(group) >= UNKNOWN_ROWS_MAX:
-                row = REST
-            elif self._rows >= self._rows_max:
-                self.dropped += 1
-                return
-            self._rows += row not in group
+        name = (second, network_id, network_affiliate_id)
+        group = self._groups.get(name)
+        if group is None:
+            group = self._groups[name] = Counter()
+        count = group.get(row)
+        if count is None:
+            self._add_row(group, row, is_known=network_id != 0)
+        else:
+            group[row] = count + 1
+
+    def _add_row(self, group: Counter[Row], row: Row, *, is_known: bool) -> None:
+        """Count the first request of a row, if there is room."""
+        if not is_known and len(group) >= UNKNOWN_ROWS_MAX:
+            row = REST
+        elif self._rows >= self._rows_max:
+            self.dropped += 1
+            return
+        self._rows += row not in group
         group[row] += 1
 
     def take(self, before: float) -> list[AccessSummary]:

@@ -1,10 +1,10 @@
 """Protects the access summaries: they add up, and what they lack is counted."""
 
 from collections import Counter
-from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from services.gateway.summaries import ADDRESSES_MAX, UNKNOWN_ROWS_MAX, Row, Tally
 
