@@ -692,10 +692,12 @@ class Life(RuleBasedStateMachine):
         self.fold.partners[one] = {"firehose_enabled": row[3], "holds": set(holds)}
         name = f"{NETWORK}:{one}"
         highest, self.versions[name] = self.versions[name], row[2]
-        self.do(
-            self.upkeep.turn,
-            lambda model: model.restore_access(one, holds, firehose=row[3]),
-        )
+
+        def predicted(model: Model) -> list[str]:
+            model.forget(KEEP_SECONDS)
+            return model.restore_access(one, holds, firehose=row[3])
+
+        self.do(self.upkeep.turn, predicted)
         self.world.run(self.relay.publish())
         assert self.versions[name] >= highest
 
