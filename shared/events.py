@@ -616,20 +616,33 @@ class AccessSummary(Event, frozen=True, kw_only=True):
     counts: tuple[AccessCount, ...]
 
 
+class UsageBucket(Part, frozen=True, kw_only=True):
+    """A token bucket as a replica sees it: `level` tokens, below 0 in debt."""
+
+    level: float
+    rate: Annotated[float, msgspec.Meta(gt=0, le=1e6)]
+    burst: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+
+
 class UsageTotal(Part, frozen=True, kw_only=True):
-    """Running total of what one replica admitted from one budget."""
+    """Running total of what one replica admitted from one budget; hourly counts have no bucket."""
 
     network_id: Id
     realm: str
     total: Annotated[int, msgspec.Meta(ge=0)]
+    bucket: UsageBucket | None = None
 
 
 class Usage(Event, frozen=True, kw_only=True):
-    """Running totals of one gateway replica (topic `gateway.usage.v1`)."""
+    """Running totals of one gateway replica (topic `gateway.usage.v1`).
+
+    `at`: when they were what they say, in seconds by the clock with which Kafka stamps the topic.
+    """
 
     replica: str
     incarnation: str
     sequence: Annotated[int, msgspec.Meta(ge=0)]
+    at: float
     totals: tuple[UsageTotal, ...]
 
 

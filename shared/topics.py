@@ -159,6 +159,7 @@ GATEWAY_USAGE: Final = Topic(
     schemas=(events.Usage,),
     partitions=4,
     retention_ms=2 * 3_600_000,
+    log_append_time=True,
 )
 FIREHOSE_SESSIONS: Final = Topic(
     name="firehose.sessions.v1",

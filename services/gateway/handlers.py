@@ -22,7 +22,8 @@ from services.gateway.domain import (
     rejection_of,
 )
 from services.gateway.granular import REPORT_BYTES_MAX, is_granular
-from services.gateway.limiter import HourlyLimiter, Limiter, Verdict
+from services.gateway.hourly import HourlyLimiter
+from services.gateway.limiter import Limiter, Verdict
 from shared.access import (
     KEY_HEADER,
     NO_METHOD,

@@ -5,11 +5,13 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.gateway.limiter import HourlyLimiter, Limiter, Verdict
+from services.gateway.hourly import HourlyLimiter
+from services.gateway.limiter import Limiter, Verdict
 from shared.clock import ManualClock
 from shared.events import Budget
 
 BUDGET = Budget(rate=5, burst=20)
+NAME = (1, "affiliate")
 
 
 def _limiter(**options) -> tuple[Limiter, ManualClock]:
@@ -151,7 +153,7 @@ def test_no_sixty_minutes_admit_more_than_the_limit(limit, pauses):
         clock.advance(pause)
         minute = int(clock.monotonic() // 60)
         within = sum(minute - 60 < past <= minute for past in admitted)
-        verdict = hourly.take("n", limit)
+        verdict = hourly.take(NAME, limit)
         assert verdict.admitted == (within < limit)
         admitted += [minute] * verdict.admitted
         assert verdict.remaining == max(limit - within - verdict.admitted, 0)
@@ -164,20 +166,20 @@ def test_an_hourly_refusal_says_exactly_when_there_is_room_again(limit, pauses):
     hourly = HourlyLimiter(clock)
     for pause in pauses:
         clock.advance(pause)
-        hourly.take("n", limit)
-    while (refused := hourly.take("n", limit)).admitted:
+        hourly.take(NAME, limit)
+    while (refused := hourly.take(NAME, limit)).admitted:
         pass
     clock.advance(refused.reset_seconds - 1)
-    assert not hourly.take("n", limit).admitted
+    assert not hourly.take(NAME, limit).admitted
     clock.advance(1)
-    assert hourly.take("n", limit).admitted
+    assert hourly.take(NAME, limit).admitted
 
 
 def test_an_hourly_count_in_shadow_refuses_nobody():
     """It says what it would have done, and how long until all is there again."""
     clock = ManualClock()
     hourly = HourlyLimiter(clock)
-    verdicts = [hourly.take("n", 2, shadow=True) for _ in range(3)]
+    verdicts = [hourly.take(NAME, 2, shadow=True) for _ in range(3)]
     assert [verdict.admitted for verdict in verdicts] == [True] * 3
     assert [verdict.over for verdict in verdicts] == [False, False, True]
     assert [verdict.remaining for verdict in verdicts] == [1, 0, 0]
