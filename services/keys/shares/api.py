@@ -200,7 +200,10 @@ async def _passphrase(request: Request) -> SecretStr:
         fields = parse_qs(body.decode("ascii"), errors="strict", max_num_fields=2)
     except ValueError as error:
         raise InvalidError("The body is no form.") from error
-    return SecretStr(fields.get("passphrase", [""])[0])
+    passphrase = fields.get("passphrase", [""])[0]
+    if len(passphrase) > PASSPHRASE_LENGTH_MAX:
+        raise InvalidError(f"passphrase: at most {PASSPHRASE_LENGTH_MAX} characters.")
+    return SecretStr(passphrase)
 
 
 def share_row(listed: Listed) -> dict[str, Any]:

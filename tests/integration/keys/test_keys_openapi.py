@@ -17,6 +17,7 @@ import yaml
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from schemathesis.checks import not_a_server_error
+from schemathesis.core.parameters import ParameterLocation
 from schemathesis.generation import GenerationMode
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
@@ -113,7 +114,10 @@ class Scene:
         self.tokens.append(link["url"].rpartition("/")[2])
 
     def name(self, case: Any, source: random.Random) -> None:
-        """Have `case` name things that exist, most of the time."""
+        """Have `case` name things that exist, most of the time; a wrong name stays as it is."""
+        path = case.meta.components.get(ParameterLocation.PATH)
+        if path is not None and not path.mode.is_positive:
+            return
         found = {
             "key_id": self.keys,
             "share_id": self.shares,
