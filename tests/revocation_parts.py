@@ -105,6 +105,7 @@ class Gateway:
             GATEWAY_PORT=str(self.port),
             GATEWAY_UPSTREAM_REPORTING=f"http://127.0.0.1:{upstream_port}",
             GATEWAY_DRAIN_SECONDS="1",
+            GATEWAY_GUESS_BURST="1000000",
         )
         self._child: subprocess.Popen[bytes] | None = None
 

@@ -31,7 +31,7 @@ _FAULTS: Final = {
     "too_large": BODY_TOO_LARGE,
     "silent": Rejection(HTTPStatus.REQUEST_TIMEOUT, "The body did not arrive in time", "silent"),
 }
-_OF_NOBODY: Final = ("unknown", "missing", "stale")
+_OF_NOBODY: Final = ("unknown", "missing", "stale", "guessing")
 """Refusals told in the summary of unknown callers."""
 
 

@@ -96,6 +96,7 @@ def _limits(settings: GatewaySettings) -> Limits:
         header_bytes_max=settings.header_bytes_max,
         body_bytes_max=settings.body_bytes_max,
         token_budget=Budget(rate=settings.token_rate, burst=settings.token_burst),
+        guess_budget=Budget(rate=settings.guess_rate, burst=settings.guess_burst),
     )
 
 

@@ -56,6 +56,13 @@ class GatewaySettings(ServiceSettings, IdentitySettings):
     token_burst: int = Field(60, ge=1)
     """How many of them may come at once."""
 
+    guess_rate: float = Field(1.0, gt=0)
+    """Keys a second from one address that may fail; beyond, they are answered 429. Good keys from
+    the same address pass all the same."""
+
+    guess_burst: int = Field(50, ge=1)
+    """How many of them may come at once: a partner's programs that all still hold a revoked key."""
+
     summary_rows_max: int = Field(50_000, ge=1)
     """Different combinations of key, endpoint, status and address held until they are published;
     beyond, requests are counted as dropped from the summaries."""

@@ -22,6 +22,7 @@ from services.gateway.domain import (
     rejection_of,
 )
 from services.gateway.granular import REPORT_BYTES_MAX, is_granular
+from services.gateway.guessing import Guesses
 from services.gateway.hourly import HourlyLimiter
 from services.gateway.limiter import Limiter, Verdict
 from shared.access import (
@@ -53,6 +54,7 @@ class Limits:
     header_bytes_max: int
     body_bytes_max: int
     token_budget: Budget
+    guess_budget: Budget
 
 
 class Door:
@@ -84,6 +86,7 @@ class Door:
         self._budgets = Limiter(clock)
         self._hourly = HourlyLimiter(clock)
         self._addresses = Limiter(clock)
+        self._guesses = Guesses(clock, limits.guess_budget)
 
     def judge(self, request: Request) -> Passage:
         """What becomes of `request`; takes a token if it gets as far as that."""
@@ -149,8 +152,9 @@ class Door:
         if refusal is not None:
             shown = caller if refusal.reason in _SHOWS_BUDGET else None
             verdict = None if shown is None else self._peek(shown)
-            rejection = rejection_of(refusal.error, refusal.reason)
-            return Passage(route, address, caller, verdict, rejection=rejection)
+            return Passage(
+                route, address, caller, verdict, rejection=self._refused(refusal, address)
+            )
         if caller is None:
             missing = rejection_of(UnauthenticatedError(NO_METHOD), "missing")
             return Passage(route, address, rejection=missing)
@@ -162,7 +166,7 @@ class Door:
         """Only the owning service can verify a token; a partner's key is out of its realm."""
         decision = self._decide(request, route, address)
         if decision.refusal is not None:
-            rejection = rejection_of(decision.refusal.error, decision.refusal.reason)
+            rejection = self._refused(decision.refusal, address)
             return Passage(route, address, decision.caller, rejection=rejection)
         if request.value(b"authorization") is None:
             missing = rejection_of(UnauthenticatedError(NO_METHOD), "missing")
@@ -179,6 +183,9 @@ class Door:
         return self._access.decide(
             keys[0], realm=route.realm, client_ip=address, now=self._clock.time()
         )
+
+    def _refused(self, refusal: Refusal, address: str) -> Rejection:
+        return self._guesses.answer(rejection_of(refusal.error, refusal.reason), address)
 
     def _take(self, caller: Grant) -> Verdict:
         state = self._access.network(caller.network_id)

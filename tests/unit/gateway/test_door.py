@@ -29,7 +29,10 @@ class Gate:
             keys=self.keys, partners=self.partners, networks=self.networks, stale_seconds=30
         )
         limits = Limits(
-            header_bytes_max=2_000, body_bytes_max=100_000, token_budget=Budget(rate=1, burst=3)
+            header_bytes_max=2_000,
+            body_bytes_max=100_000,
+            token_budget=Budget(rate=1, burst=3),
+            guess_budget=Budget(rate=1, burst=5),
         )
         self.door = Door(table, SIGNER, self.clock, trusted=trusted, limits=limits)
         self.add_key(KEY, **state)
