@@ -1,0 +1,100 @@
+"""A program for `bench_gateway`: asks at fixed moments, whatever became of the requests before.
+
+    python -m tests.benchmarks.pace_process PORT KEYS_FILE CONNECTIONS PER_SECOND SECONDS
+
+Prints `answered`, `refused` and `p99_ms` as one line of JSON. A request's time runs from the moment
+at which it was due, so it holds the wait for a free connection too. The first second is not
+counted. Plain sockets and `select`, since timers of event loops are a millisecond coarse.
+"""
+
+import gc
+import itertools
+import json
+import select
+import socket
+import sys
+import time
+from pathlib import Path
+
+from tests.benchmarks.upstream_process import PATH
+
+WARM_UP_SECONDS = 1.0
+
+
+class Pace:
+    """Connections, and the requests that are due.
+
+    Args:
+        port: whom to ask.
+        requests: what to ask, in turn.
+        connections: how many requests may be under way.
+        per_second: how many are due.
+    """
+
+    def __init__(self, port: int, requests: list[bytes], connections: int, per_second: float):
+        self.milliseconds: list[float] = []
+        self.refused = 0
+        self._requests = itertools.cycle(requests)
+        self._step = 1 / per_second
+        self._idle = [socket.create_connection(("127.0.0.1", port)) for _ in range(connections)]
+        for each in self._idle:
+            each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._due: dict[socket.socket, float] = {}
+        self._read: dict[socket.socket, bytes] = {}
+
+    def run(self, seconds: float) -> None:
+        """Ask for so long, then wait for the last answers."""
+        due = began = time.perf_counter()
+        while due < began + seconds or self._due:
+            now = time.perf_counter()
+            while due <= now and due < began + seconds and self._idle:
+                self._ask(self._idle.pop(), due)
+                due += self._step
+            asked = due < began + seconds and self._idle
+            readable, _, _ = select.select(
+                [*self._due], [], [], max(0.0, due - now) if asked else 5
+            )
+            assert readable or asked, "no answer for 5 s"
+            for each in readable:
+                self._hear(each, counts=self._due[each] > began + WARM_UP_SECONDS)
+
+    def _ask(self, connection: socket.socket, due: float) -> None:
+        connection.sendall(next(self._requests))
+        self._due[connection] = due
+        self._read[connection] = b""
+
+    def _hear(self, connection: socket.socket, *, counts: bool) -> None:
+        data = connection.recv(65536)
+        assert data, "the door closed a connection"
+        read = self._read[connection] = self._read[connection] + data
+        head, end, body = read.partition(b"\r\n\r\n")
+        if not end:
+            return
+        length = head.lower().partition(b"\r\ncontent-length: ")[2].partition(b"\r\n")[0]
+        if len(body) < int(length):
+            return
+        due = self._due.pop(connection)
+        self._idle.append(connection)
+        self.refused += not read.startswith(b"HTTP/1.1 200 ")
+        if counts:
+            self.milliseconds.append((time.perf_counter() - due) * 1_000)
+
+
+def main() -> None:
+    """Ask, and print what was measured."""
+    port, keys, connections, per_second, seconds = sys.argv[1:]
+    head = f"GET {PATH} HTTP/1.1\r\nhost: api.example\r\nuser-agent: pace\r\naccept: */*\r\n"
+    requests = [
+        f"{head}x-eflow-api-key: {key}\r\n\r\n".encode() for key in Path(keys).read_text().split()
+    ]
+    pace = Pace(int(port), requests, int(connections), float(per_second))
+    gc.freeze()
+    gc.disable()
+    pace.run(float(seconds) + WARM_UP_SECONDS)
+    found = sorted(pace.milliseconds)
+    p99_ms = found[len(found) * 99 // 100]
+    print(json.dumps({"answered": len(found), "refused": pace.refused, "p99_ms": p99_ms}))
+
+
+if __name__ == "__main__":
+    main()
