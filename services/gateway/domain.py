@@ -125,8 +125,8 @@ class Request:
     @property
     def declared_bytes(self) -> int:
         """The body's length if it was declared, else 0."""
-        declared = self.value(b"content-length")
-        return int(declared) if declared is not None and declared.isdigit() else 0
+        declared = self._judged_by.get(b"content-length")
+        return int(declared[0]) if declared is not None and declared[0].isdigit() else 0
 
     @property
     def has_body(self) -> bool:

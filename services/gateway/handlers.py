@@ -25,6 +25,7 @@ from services.gateway.granular import REPORT_BYTES_MAX, is_granular
 from services.gateway.guessing import Guesses
 from services.gateway.hourly import HourlyLimiter
 from services.gateway.limiter import Limiter, Verdict
+from services.gateway.sharing import SharedBudgets
 from shared.access import (
     KEY_HEADER,
     NO_METHOD,
@@ -66,6 +67,7 @@ class Door:
         clock: the time.
         trusted: our own proxies.
         limits: bounds.
+        shared: the networks' budgets; without them this gateway keeps its own.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class Door:
         *,
         trusted: tuple[Network, ...],
         limits: Limits,
+        shared: SharedBudgets | None = None,
     ) -> None:
         self._access = access
         self._signer = signer
@@ -83,8 +86,8 @@ class Door:
         self._clients = ClientAddresses(trusted)
         self._limits = limits
         self._routes = RouteTable(ROUTED)
-        self._budgets = Limiter(clock)
-        self._hourly = HourlyLimiter(clock)
+        self._budgets = Limiter(clock) if shared is None else shared.buckets
+        self._hourly = HourlyLimiter(clock) if shared is None else shared.hourly
         self._addresses = Limiter(clock)
         self._guesses = Guesses(clock, limits.guess_budget)
 
@@ -201,9 +204,10 @@ class Door:
         return None if verdict.admitted else over_budget(verdict, TOKEN_POLICY)
 
     def _bounded(self, request: Request, passage: Passage) -> Passage:
-        if passage.rejection is not None or passage.route is None:
+        declared = request.declared_bytes
+        if not declared or passage.rejection is not None or passage.route is None:
             return passage
-        if request.declared_bytes <= self.body_bytes_max(passage.route):
+        if declared <= self.body_bytes_max(passage.route):
             return passage
         return replace(passage, rejection=BODY_TOO_LARGE)
 

@@ -38,6 +38,8 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
 from services.gateway.ledger import Account, Heard, Ledger
 from services.gateway.spill import Spill
 from shared.clock import Clock
@@ -50,8 +52,7 @@ _TOKEN: Final = 1_000_000
 """Units of a token: what a rate of 1/s gains in a second, counted in microseconds."""
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True):
     """A decision and what its headers say.
 
     Attributes:

@@ -6,7 +6,6 @@
   every second one with an allowlist.
 """
 
-import os
 import time
 from itertools import cycle, islice
 
@@ -15,6 +14,7 @@ from services.gateway.config import GatewaySettings
 from services.gateway.domain import RawHeaders, Request, forwarded, rate_headers
 from services.gateway.handlers import Door
 from services.gateway.metrics import GatewayMetrics
+from services.gateway.request_ids import request_ids
 from services.gateway.summaries import Row, Tally
 from shared.access import AccessTable
 from shared.clock import SystemClock
@@ -52,6 +52,7 @@ class Bench:
             limits=_limits(GatewaySettings(identity_secrets=SECRET)),
         )
         self.metrics = GatewayMetrics()
+        self.ids = request_ids()
         self.tally = Tally("bench", rows_max=50_000)
         self.heads = cycle([self._new_key(number) for number in range(KEYS)])
 
@@ -82,7 +83,7 @@ class Bench:
 
     def pass_one(self, headers: RawHeaders) -> None:
         """All that is thought about one request."""
-        request = Request("GET", PATH, b"", headers, "127.0.0.1", os.urandom(16).hex())
+        request = Request("GET", PATH, b"", headers, "127.0.0.1", next(self.ids))
         passage = self.door.judge(request)
         caller, route = passage.caller, passage.route
         assert passage.rejection is None
