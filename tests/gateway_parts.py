@@ -165,6 +165,7 @@ async def gate(bootstrap: str, unique) -> AsyncIterator[Gate]:
         "partners": replace(topics.PARTNERS_ACCESS, name=unique("partners"), partitions=2),
         "networks": replace(topics.NETWORKS_STATE, name=unique("networks")),
         "access": replace(topics.GATEWAY_ACCESS, name=unique("access"), partitions=2),
+        "usage": replace(topics.GATEWAY_USAGE, name=unique("usage"), partitions=2),
     }
     await topics.apply(bootstrap, table=list(tables.values()))
     async with (

@@ -11,6 +11,7 @@ from services.gateway.handlers import Door, Limits
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.summaries import Reporter, Tally
 from services.gateway.upstream import open_upstream
+from services.gateway.usage import UsageExchange
 from shared.access import AccessReplicas, AccessTable, parse_proxies
 from shared.clock import SystemClock
 from shared.config import load
@@ -18,7 +19,14 @@ from shared.events import Budget
 from shared.http import AsgiApp, BugAnswers
 from shared.identity import IdentitySigner
 from shared.runtime import Lifecycle, Service
-from shared.topics import GATEWAY_ACCESS, KEYS_STATE, NETWORKS_STATE, PARTNERS_ACCESS, Topic
+from shared.topics import (
+    GATEWAY_ACCESS,
+    GATEWAY_USAGE,
+    KEYS_STATE,
+    NETWORKS_STATE,
+    PARTNERS_ACCESS,
+    Topic,
+)
 
 
 def build(
@@ -28,6 +36,7 @@ def build(
     partners: Topic = PARTNERS_ACCESS,
     networks: Topic = NETWORKS_STATE,
     access: Topic = GATEWAY_ACCESS,
+    usage: Topic = GATEWAY_USAGE,
 ) -> Service:
     """The gateway, not yet open.
 
@@ -37,6 +46,7 @@ def build(
         partners: where partners' access is read.
         networks: where budgets are read.
         access: where summaries go.
+        usage: where gateways tell one another what they admit.
 
     Raises:
         SetupError: a setting is missing or wrong.
@@ -57,7 +67,9 @@ def build(
     reporter = Reporter(
         settings.kafka_bootstrap, access, tally, clock=clock, client_id=f"gateway-{name}"
     )
+    exchange = UsageExchange(settings.kafka_bootstrap, usage, clock=clock, replica=name)
     metrics.observe_replicas(replicas)
+    metrics.observe_usage(exchange.gauges())
     metrics.observe_summaries(lambda: reporter.confirmed, lambda: tally.dropped)
     door = Door(
         AccessTable.over(replicas, stale_seconds=settings.stale_seconds),
@@ -65,6 +77,7 @@ def build(
         clock,
         trusted=parse_proxies(settings.trusted_proxies),
         limits=_limits(settings),
+        shared=exchange.budgets,
     )
 
     @asynccontextmanager
@@ -84,6 +97,7 @@ def build(
                 clock=clock,
             )
             replicas.register(lifecycle)
+            exchange.register(lifecycle)
             lifecycle.run_task("access summaries", reporter.run)
             lifecycle.on_drain(gateway.drain)
             yield BugAnswers(gateway)

@@ -130,6 +130,10 @@ class Ledger:
             self._is_urgent = True
             self._on_urgent()
 
+    def hurry(self) -> None:
+        """Make due at once what has changed."""
+        self._is_urgent = True
+
     def to_tell(
         self, now: float, at: float, bucket_of: Callable[[Name], UsageBucket | None]
     ) -> Usage | None:

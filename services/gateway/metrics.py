@@ -1,7 +1,7 @@
 """Every metric of the gateway, with the question it answers."""
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import accumulate
 from typing import Final
 
@@ -15,6 +15,13 @@ from shared.replica import ReplicaCollector
 
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 _ENDS: Final = (*map(str, _SECONDS), "+Inf")
+_OF_USAGE: Final = {
+    "told": "How many records of its usage has Kafka confirmed?",
+    "heard": "How many records of usage were heard, its own among them?",
+    "unreadable": "How many records of usage could not be read?",
+    "others": "How many other gateways were there when any was heard last?",
+    "silence_seconds": "How long ago was any gateway heard, this one included?",
+}
 NO_ROUTE: Final = "(none)"
 
 
@@ -111,6 +118,12 @@ class GatewayMetrics:
             "How many requests are in no access summary, since too many were held?",
             registry=self._registry,
         ).set_function(dropped)
+
+    def observe_usage(self, counts: Mapping[str, Callable[[], float]]) -> None:
+        """Show what gateways tell one another, by the gauges' names without `gateway_usage_`."""
+        for name, question in _OF_USAGE.items():
+            gauge = Gauge(f"gateway_usage_{name}", question, registry=self._registry)
+            gauge.set_function(counts[name])
 
     def render(self) -> bytes:
         """The registry in Prometheus' text form."""

@@ -48,6 +48,10 @@ class SharedBudgets:
         """The record that is due, if one is; `at` is now by the log's clock."""
         return self.ledger.to_tell(self._clock.monotonic(), at, self._bucket)
 
+    def hurry(self) -> None:
+        """What has changed is due at once: the gateway stops."""
+        self.ledger.hurry()
+
     def catch_up(self) -> None:
         """All that the log held at the start was heard: from now on it tells what happens."""
         self.ledger.forget_minute()
