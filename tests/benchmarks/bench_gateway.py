@@ -26,7 +26,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from shared import topics
 from shared.events import Budget, Event, KeyState, NetworkState, encode
 from shared.kafka import Producer, open_producer
 from shared.partner_key import PartnerKey, generate
@@ -37,6 +36,7 @@ from tests.benchmarks.figures import Figure, measured
 from tests.benchmarks.load import Burst, Keys
 from tests.benchmarks.upstream_process import PATH
 from tests.gateway_process import tables
+from tests.projection_parts import create
 
 NAMES = (
     "gateway.throughput_vs_envoy",
@@ -100,7 +100,7 @@ class Feed:
 async def _open_feed(context: Context, prefix: str) -> AsyncIterator[Feed]:
     """A feed into new topics; what was put is there when it ends."""
     made = tables(prefix)
-    await topics.apply(context.kafka_bootstrap, table=list(made.values()))
+    await create(context.kafka_bootstrap, *made.values())
     async with open_producer(context.kafka_bootstrap, client_id="bench") as producer:
         yield Feed(producer, {name: topic.name for name, topic in made.items()})
         await producer.flush()
