@@ -76,6 +76,52 @@ def error_response(error: PorticoError, request_id: str = "") -> Response:
     return JsonResponse(error_body(text), status_code=status, headers=headers)
 
 
+OPERATIONS: Final = ("/healthz", "/readyz", "/metrics")
+
+
+class OperationsAnswers:
+    """What `/healthz`, `/readyz` and `/metrics` say, to local callers only.
+
+    Args:
+        missing: what keeps the process from being ready.
+        metrics: in Prometheus' text form.
+        networks: whose callers are local.
+    """
+
+    def __init__(
+        self,
+        missing: Callable[[], dict[str, str]],
+        metrics: Callable[[], bytes],
+        networks: tuple[str, ...] = ("127.0.0.0/8", "::1/128"),
+    ) -> None:
+        self._missing = missing
+        self._metrics = metrics
+        self._networks = [ipaddress.ip_network(network) for network in networks]
+
+    def answer(self, path: str, host: str) -> tuple[int, str, bytes] | None:
+        """Status, media type and body; None for other paths, and for callers from elsewhere.
+
+        Args:
+            path: of the request.
+            host: address of the caller; empty if there is none, as on a socket of the machine.
+        """
+        if path not in OPERATIONS or not self._is_local(host):
+            return None
+        if path == "/healthz":
+            return 200, "application/json", json_bytes({"alive": True})
+        if path == "/metrics":
+            return 200, "text/plain; version=0.0.4; charset=utf-8", self._metrics()
+        missing = self._missing()
+        body = json_bytes({"ready": not missing, "missing": missing})
+        return 503 if missing else 200, "application/json", body
+
+    def _is_local(self, host: str) -> bool:
+        if not host:
+            return True
+        address = ipaddress.ip_address(host)
+        return any(address in network for network in self._networks)
+
+
 class Operations:
     """`/healthz`, `/readyz` and `/metrics` beside an application, for local callers only.
 
@@ -91,37 +137,19 @@ class Operations:
         networks: tuple[str, ...] = ("127.0.0.0/8", "::1/128"),
     ) -> None:
         self._app = app
-        self._missing = missing
-        self._metrics = metrics
-        self._networks = [ipaddress.ip_network(network) for network in networks]
+        self._answers = OperationsAnswers(missing, metrics, networks)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer an operations path, else hand on."""
-        answer = self._answer(scope) if scope["type"] == "http" else None
-        if answer is None:
+        found = None
+        if scope["type"] == "http":
+            client = scope.get("client")
+            found = self._answers.answer(scope["path"], "" if client is None else client[0])
+        if found is None:
             await self._app(scope, receive, send)
         else:
-            await answer(scope, receive, send)
-
-    def _answer(self, scope: Scope) -> Response | None:
-        path = scope["path"]
-        if path not in ("/healthz", "/readyz", "/metrics") or not self._is_local(scope):
-            return None
-        if path == "/healthz":
-            return JsonResponse({"alive": True})
-        if path == "/metrics":
-            return Response(self._metrics(), media_type="text/plain; version=0.0.4")
-        missing = self._missing()
-        return JsonResponse(
-            {"ready": not missing, "missing": missing}, status_code=503 if missing else 200
-        )
-
-    def _is_local(self, scope: Scope) -> bool:
-        client = scope.get("client")
-        if client is None:
-            return True
-        address = ipaddress.ip_address(client[0])
-        return any(address in network for network in self._networks)
+            status, media_type, body = found
+            await Response(body, status, media_type=media_type)(scope, receive, send)
 
 
 def new_app(title: str, description: str) -> FastAPI:

@@ -1,8 +1,8 @@
 """The life of a process: settings, start in order, supervised tasks, drain, stop.
 
 A service hands `run` a `Service`. Its `open` enters whatever it needs and yields the ASGI
-application; background work is given to the `Lifecycle` as named tasks, and a task that ends or
-fails ends the process (a supervisor restarts it): nothing dies quietly.
+application, or a server of its own; background work is given to the `Lifecycle` as named tasks, and
+a task that ends or fails ends the process (a supervisor restarts it): nothing dies quietly.
 
 Stop (SIGTERM or SIGINT): not ready, drain hooks, requests in flight finish within `drain_seconds`,
 tasks are cancelled, resources close in reverse. A second signal forces. Exit status: 0 after a
@@ -19,7 +19,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, Protocol, runtime_checkable
 
 import uvicorn
 import uvloop
@@ -69,6 +69,23 @@ class Lifecycle:
         return {name: reason for name, reason in found.items() if reason is not None}
 
 
+@runtime_checkable
+class Server(Protocol):
+    """What answers on the port: uvicorn with an application, or what a service brings."""
+
+    async def serve(self, listener: socket.socket) -> None:
+        """Listen and answer; returns once stopped and drained."""
+        ...
+
+    def stop(self) -> None:
+        """Take no more, finish what is in flight."""
+        ...
+
+    def force(self) -> None:
+        """Stop at once."""
+        ...
+
+
 @dataclass(frozen=True)
 class Service:
     """A process to run.
@@ -76,22 +93,41 @@ class Service:
     Attributes:
         name: as in logs.
         settings: where to listen, how long to drain.
-        open: opens resources in order of need and yields the application; closes in reverse.
+        open: opens resources in order of need and yields the application, or a server that also
+            answers the operations paths; closes in reverse.
         metrics: renders the service's registry for `/metrics`.
+        shares_port: whether other processes may listen on the same port.
     """
 
     name: str
     settings: ServiceSettings
-    open: Callable[[Lifecycle], AbstractAsyncContextManager[AsgiApp]]
+    open: Callable[[Lifecycle], AbstractAsyncContextManager[AsgiApp | Server]]
     metrics: Callable[[], bytes]
+    shares_port: bool = False
 
 
-class _Server(uvicorn.Server):
+class _Uvicorn(uvicorn.Server):
     """uvicorn without its signal handling: this file alone owns the signals."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+class _AsgiServer:
+    """Serves an application by uvicorn."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        self._inner = _Uvicorn(config)
+
+    async def serve(self, listener: socket.socket) -> None:
+        await self._inner.serve([listener])
+
+    def stop(self) -> None:
+        self._inner.should_exit = True
+
+    def force(self) -> None:
+        self._inner.force_exit = True
 
 
 def run(build: Callable[[], Service]) -> NoReturn:
@@ -142,13 +178,13 @@ async def serve(service: Service, stop: asyncio.Event | None = None) -> None:
     lifecycle = Lifecycle(stopping=stop or asyncio.Event())
     listener = _bind(service)
     async with service.open(lifecycle) as app:
-        server = _server(service, Operations(app, lifecycle.missing, service.metrics))
+        server = app if isinstance(app, Server) else _server(service, app, lifecycle)
         async with _signals(lifecycle, server), asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(_guarded(name, work, lifecycle), name=name)
                 for name, work in lifecycle._tasks  # noqa: SLF001 - the two are one mechanism
             ]
-            serving = group.create_task(server.serve([listener]), name="server")
+            serving = group.create_task(server.serve(listener), name="server")
             serving.add_done_callback(lambda _: lifecycle.stopping.set())
             _settle_garbage()
             log.info("serving", extra={"address": "{}:{}".format(*listener.getsockname()[:2])})
@@ -156,7 +192,7 @@ async def serve(service: Service, stop: asyncio.Event | None = None) -> None:
             log.info("stopping")
             for hook in lifecycle.drains:
                 await hook()
-            server.should_exit = True
+            server.stop()
             await serving
             for task in tasks:
                 task.cancel()
@@ -169,6 +205,8 @@ def _bind(service: Service) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if service.shares_port:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
         listener.bind((settings.host, settings.port))
     except OSError as error:
@@ -181,10 +219,10 @@ def _bind(service: Service) -> socket.socket:
     return listener
 
 
-def _server(service: Service, app: AsgiApp) -> _Server:
+def _server(service: Service, app: AsgiApp, lifecycle: Lifecycle) -> Server:
     settings = service.settings
     config = uvicorn.Config(
-        app,
+        Operations(app, lifecycle.missing, service.metrics),
         host=settings.host,
         port=settings.port,
         http="httptools",
@@ -198,7 +236,7 @@ def _server(service: Service, app: AsgiApp) -> _Server:
         limit_concurrency=CONNECTIONS_MAX,
         timeout_graceful_shutdown=int(settings.drain_seconds) or 1,
     )
-    return _Server(config)
+    return _AsgiServer(config)
 
 
 async def _guarded(
@@ -220,12 +258,12 @@ async def _guarded(
 
 
 @asynccontextmanager
-async def _signals(lifecycle: Lifecycle, server: _Server) -> AsyncIterator[None]:
+async def _signals(lifecycle: Lifecycle, server: Server) -> AsyncIterator[None]:
     loop = asyncio.get_running_loop()
 
     def on_signal() -> None:
         if lifecycle.stopping.is_set():
-            server.force_exit = True
+            server.force()
         lifecycle.stopping.set()
 
     try:
