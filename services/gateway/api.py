@@ -1,190 +1,126 @@
-"""The gateway as an ASGI application: judge, then answer or pass through.
+"""The gateway as it stands between connections and services: every request's exchange, counted."""
 
-It is a raw ASGI callable, since every request of every partner goes through it. Bodies stream both
-ways in the pieces in which they come. A client that leaves cancels the call to the upstream; an
-upstream that breaks off in the middle of an answer breaks the client's connection, so that half an
-answer never reads as a whole one.
-"""
-
-import asyncio
 import logging
-from http import HTTPStatus
+from collections.abc import Callable, Mapping
 from typing import Final
 
-from services.gateway.domain import CLIENT_GONE, Passage, Rejection, passed_on, trimmed
-from services.gateway.exchange import ClientError, Exchange, RequestBody, read_request
-from services.gateway.handlers import BODY_TOO_LARGE, Door, Upstreams
+from services.gateway.domain import CLIENT_GONE, REQUEST_ID, Rejection
+from services.gateway.exchange import Exchange
+from services.gateway.handlers import Door
+from services.gateway.http1.deadlines import Deadlines
+from services.gateway.http1.server import Connection, Turn
+from services.gateway.http1.upstream import Pool, UpstreamError
+from services.gateway.http1.wire import STATUS_LINES, RequestHead, WireError, lines
 from services.gateway.metrics import NO_ROUTE, GatewayMetrics
+from services.gateway.request_ids import request_ids
 from services.gateway.summaries import Row, Tally
-from services.gateway.upstream import Answer, Call, Upstream, UpstreamError
 from shared.clock import Clock
-from shared.http import Receive, Scope, Send
+from shared.http import OPERATIONS, OperationsAnswers
+from shared.routes import Route
 
 log = logging.getLogger(__name__)
 
-_TEXTS: Final = {
-    HTTPStatus.BAD_GATEWAY: "Bad gateway",
-    HTTPStatus.SERVICE_UNAVAILABLE: "Temporarily unavailable.",
-    HTTPStatus.GATEWAY_TIMEOUT: "Gateway timeout",
-}
-_FAULTS: Final = {
-    "too_large": BODY_TOO_LARGE,
-    "silent": Rejection(HTTPStatus.REQUEST_TIMEOUT, "The body did not arrive in time", "silent"),
-}
 _OF_NOBODY: Final = ("unknown", "missing", "stale", "guessing")
 """Refusals told in the summary of unknown callers."""
 
 
 class Gateway:
-    """The application.
+    """Gives each request its exchange, and counts it.
 
     Args:
         door: judges requests.
-        upstream: sends them on.
-        upstreams: where to.
-        silence_seconds: how long a client may take for a piece of its body.
+        pools: the way to each service.
+        operations: answers local callers about the process.
         tally: counts requests for the access summaries.
         metrics: counts them for operators.
         clock: the time.
+        deadlines: the coarse one of all connections.
+
+    Attributes:
+        is_draining: whether endless answers are to end.
+        in_flight: requests that are being answered.
     """
 
     def __init__(
         self,
         door: Door,
-        upstream: Upstream,
-        upstreams: Upstreams,
+        pools: Mapping[str, Pool],
+        operations: OperationsAnswers,
         *,
-        silence_seconds: float,
         tally: Tally,
         metrics: GatewayMetrics,
         clock: Clock,
+        deadlines: Deadlines,
     ) -> None:
-        self._door = door
-        self._upstream = upstream
-        self._upstreams = upstreams
-        self._silence_seconds = silence_seconds
+        self.door = door
+        self.clock = clock
+        self.deadlines = deadlines
+        self.is_draining = False
+        self.in_flight = 0
+        metrics.in_flight.set_function(lambda: self.in_flight)
+        self._pools = pools
+        self._operations = operations
         self._tally = tally
         self._metrics = metrics
-        self._clock = clock
-        self._streams: set[asyncio.Task[None]] = set()
-        self._is_draining = False
+        self._ids = request_ids()
+        self._streams: set[Exchange] = set()
+        self._seconds: dict[tuple[str, int], Callable[[float], None]] = {}
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        request = read_request(scope)
-        passage = self._door.judge(request)
-        exchange = Exchange(request, passage, send, self._clock)
-        with self._metrics.in_flight.track_inprogress():
-            try:
-                await self._serve(exchange, receive)
-            finally:
-                self._account(exchange)
+    def turn(self, connection: Connection, head: RequestHead) -> Turn:
+        """The turn of a request."""
+        if head.path in OPERATIONS and not any(
+            name == b"x-forwarded-for" for name, _ in head.headers
+        ):
+            found = self._operations.answer(head.path, connection.peer)
+            if found is not None:
+                return _Told(connection, *found)
+        self.in_flight += 1
+        return Exchange(self, connection, head, next(self._ids))
 
-    async def _serve(self, exchange: Exchange, receive: Receive) -> None:
-        passage, request = exchange.passage, exchange.request
-        if passage.rejection is not None or passage.route is None:
-            await self._refuse(exchange)
-            return
-        body = RequestBody(
-            receive,
-            bytes_max=self._door.body_bytes_max(passage.route),
-            silence_seconds=self._silence_seconds,
-            has_body=request.has_body,
-        )
-        if passage.route.granular and not await self._judge_report(exchange, body):
-            return
-        await self._pass(exchange, body)
-
-    async def _judge_report(self, exchange: Exchange, body: RequestBody) -> bool:
-        """Whether a report may go on; its body is read to see what it costs."""
-        try:
-            content = await body.collect()
-        except ClientError:
-            await self._blame_client(exchange, body)
-            return False
-        exchange.passage = self._door.judge_report(exchange.passage, content)
-        await self._refuse(exchange)
-        return exchange.passage.rejection is None
-
-    async def _refuse(self, exchange: Exchange) -> None:
-        if exchange.passage.rejection is not None:
-            await exchange.reject(exchange.passage.rejection)
+    def on_unreadable(self, connection: Connection, error: WireError) -> None:
+        """Say in wire form what cannot be understood."""
+        self._metrics.refusals.labels("malformed").inc()
+        self._metrics.seconds.labels(NO_ROUTE, str(int(error.status))).observe(0.0)
+        body = Rejection(error.status, error.text, "malformed").body()
+        headers = [
+            (b"content-type", b"application/json"),
+            (REQUEST_ID, next(self._ids).encode()),
+            (b"content-length", b"%d" % len(body)),
+            (b"connection", b"close"),
+        ]
+        head = STATUS_LINES[error.status] + lines(headers) + self.deadlines.date
+        connection.write(head + b"\r\n" + body)
 
     async def drain(self) -> None:
         """End the streams that would go on for ever, each with a whole answer."""
-        self._is_draining = True
-        for task in tuple(self._streams):
-            task.cancel()
+        self.is_draining = True
+        for exchange in tuple(self._streams):
+            exchange.end_stream()
 
-    async def _pass(self, exchange: Exchange, body: RequestBody) -> None:
-        """Relay until the answer is complete, the client leaves, or a drain ends the stream."""
-        async with asyncio.TaskGroup() as group:
-            relay = group.create_task(self._relay(exchange, body))
-            leaving = group.create_task(body.client_left())
-            await asyncio.wait((relay, leaving), return_when=asyncio.FIRST_COMPLETED)
-            relay.cancel()
-            leaving.cancel()
-        self._streams.discard(relay)
-        if relay.cancelled() and exchange.status and body.fault is None:
-            await exchange.finish()
+    def pool(self, route: Route) -> Pool:
+        """The links to the service that owns `route`."""
+        return self._pools[route.service]
 
-    async def _relay(self, exchange: Exchange, body: RequestBody) -> None:
-        try:
-            async with self._upstream.open_answer(self._call(exchange), body.chunks()) as answer:
-                await self._answer(exchange, answer)
-        except ClientError:
-            await self._blame_client(exchange, body)
-        except UpstreamError as error:
-            if body.fault is None:
-                await self._blame_service(exchange, error)
-            else:
-                await self._blame_client(exchange, body)
+    def on_stream(self, exchange: Exchange) -> None:
+        """The answer has no end of its own."""
+        self._streams.add(exchange)
 
-    async def _answer(self, exchange: Exchange, answer: Answer) -> None:
-        await exchange.start(answer.status, answer.headers)
-        task = asyncio.current_task()
-        if answer.is_stream and task is not None:
-            self._streams.add(task)
-        if not (answer.is_stream and self._is_draining):
-            async for chunk in answer.chunks():
-                await exchange.send_body(chunk)
-        await exchange.finish()
-
-    async def _blame_client(self, exchange: Exchange, body: RequestBody) -> None:
-        """Say what was wrong with the body, unless nobody is there or an answer has begun."""
-        rejection = _FAULTS.get(body.fault or "")
-        if rejection is not None and not exchange.status:
-            await exchange.reject(rejection)
-
-    async def _blame_service(self, exchange: Exchange, error: UpstreamError) -> None:
-        """Say that the service failed, unless the head of its answer has said something else."""
-        service = _service(exchange.passage)
+    def on_failure(self, exchange: Exchange, error: UpstreamError) -> None:
+        """Tell operators that a service did not answer as it should."""
+        route = exchange.passage.route
+        service = "" if route is None else route.service
         self._metrics.upstream_failures.labels(service, error.reason).inc()
-        fields = {"service": service, "reason": error.reason, "cause": _cause(exchange, error)}
+        fields = {"service": service, "reason": error.reason, "cause": str(error)}
         names = {"endpoint": _endpoint(exchange), "request_id": exchange.request.request_id}
         log.warning("upstream failed", extra=fields | names)
-        if not exchange.status:
-            is_down = error.status == HTTPStatus.SERVICE_UNAVAILABLE
-            headers = ((b"retry-after", b"1"),) if is_down else ()
-            text = _TEXTS[error.status]
-            await exchange.reject(Rejection(error.status, text, "upstream", headers))
 
-    def _call(self, exchange: Exchange) -> Call:
-        request = exchange.request
-        path = trimmed(request.path)
-        query = f"?{request.query.decode('latin-1')}" if request.query else ""
-        return Call(
-            method=request.method,
-            url=f"{self._upstreams[_service(exchange.passage)]}{path}{query}",
-            headers=passed_on(request, self._door.identity(request, exchange.passage, path)),
-            has_body=request.has_body,
-        )
-
-    def _account(self, exchange: Exchange) -> None:
+    def on_over(self, exchange: Exchange) -> None:
         """Count the request where operators and partners' networks look."""
+        self._streams.discard(exchange)
+        self.in_flight -= 1
         passage, status = exchange.passage, exchange.status or CLIENT_GONE
         template = _endpoint(exchange)
-        self._metrics.seconds.labels(template, str(status)).observe(exchange.head_seconds)
+        self._observe(template, status, exchange.head_seconds)
         reason = "" if passage.rejection is None else passage.rejection.reason
         if reason:
             self._metrics.refusals.labels(reason).inc()
@@ -194,13 +130,13 @@ class Gateway:
         if passage.route is None or (caller is None and reason not in _OF_NOBODY):
             return
         self._tally.add(
-            int(self._clock.time()),
+            int(self.clock.time()),
             0 if caller is None else caller.network_id,
             0 if caller is None else caller.network_affiliate_id,
             Row(
                 key_id="" if caller is None else caller.key_id,
                 masked="" if caller is None else caller.masked,
-                method=exchange.request.method,
+                method=exchange.method,
                 endpoint=template,
                 status=status,
                 client_ip=passage.client_ip,
@@ -208,20 +144,61 @@ class Gateway:
             ),
         )
 
+    def _observe(self, template: str, status: int, seconds: float) -> None:
+        observe = self._seconds.get((template, status))
+        if observe is None:
+            observe = self._metrics.seconds.labels(template, str(status)).observe
+            self._seconds[template, status] = observe
+        observe(seconds)
+
+
+class _Told:
+    """The turn of a request that is answered by itself.
+
+    Args:
+        connection: where it came from.
+        status: of the answer.
+        media_type: likewise.
+        body: likewise.
+    """
+
+    def __init__(self, connection: Connection, status: int, media_type: str, body: bytes) -> None:
+        self._connection = connection
+        self._status = status
+        self._body = body
+        self._media_type = media_type
+
+    def start(self) -> None:
+        """Answer."""
+        headers = [
+            (b"content-type", self._media_type.encode()),
+            (b"content-length", b"%d" % len(self._body)),
+        ]
+        if not self._connection.keeps_alive():
+            headers.append((b"connection", b"close"))
+        self._connection.write(STATUS_LINES[self._status] + lines(headers) + b"\r\n" + self._body)
+        self._connection.finish()
+
+    def on_body(self, piece: bytes) -> None:
+        """Nobody wants it."""
+
+    def on_body_end(self) -> None:
+        """Nobody waits for it."""
+
+    def on_body_fault(self, error: WireError) -> None:
+        """The answer is out already."""
+
+    def on_gone(self) -> None:
+        """The answer is out already."""
+
+    def on_full(self) -> None:
+        """The answer is out already."""
+
+    def on_writable(self) -> None:
+        """The answer is out already."""
+
 
 def _endpoint(exchange: Exchange) -> str:
     """The template of the request's path: all that is told of it, since a path may be a secret."""
     route = exchange.passage.route
     return NO_ROUTE if route is None else route.template
-
-
-def _cause(exchange: Exchange, error: UpstreamError) -> str:
-    """What went wrong, with the template where the client library names the path."""
-    return str(error.__cause__).replace(trimmed(exchange.request.path), _endpoint(exchange))
-
-
-def _service(passage: Passage) -> str:
-    """The service that owns the request; only requests with a route are let in."""
-    if passage.route is None:
-        raise RuntimeError("a request without a route was let in")
-    return passage.route.service

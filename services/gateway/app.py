@@ -1,6 +1,7 @@
 """The gateway's composition root: the only file of it that opens anything."""
 
 import socket
+import ssl
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,15 +9,19 @@ from contextlib import asynccontextmanager
 from services.gateway.api import Gateway
 from services.gateway.config import GatewaySettings
 from services.gateway.handlers import Door, Limits
+from services.gateway.http1.deadlines import Deadlines
+from services.gateway.http1.server import Bounds, Server
+from services.gateway.http1.upstream import Reach, open_pools
+from services.gateway.http1.wire import HeadLimits
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.summaries import Reporter, Tally
-from services.gateway.upstream import open_upstream
 from services.gateway.usage import UsageExchange
 from shared.access import AccessReplicas, AccessTable, parse_proxies
 from shared.clock import SystemClock
 from shared.config import load
+from shared.errors import SetupError
 from shared.events import Budget
-from shared.http import AsgiApp, BugAnswers
+from shared.http import OperationsAnswers
 from shared.identity import IdentitySigner
 from shared.runtime import Lifecycle, Service
 from shared.topics import (
@@ -81,28 +86,70 @@ def build(
     )
 
     @asynccontextmanager
-    async def opened(lifecycle: Lifecycle) -> AsyncIterator[AsgiApp]:
-        async with open_upstream(
-            connect_seconds=settings.connect_seconds,
-            silence_seconds=settings.silence_seconds,
-            connections_max=settings.upstream_connections_max,
-        ) as upstream:
+    async def opened(lifecycle: Lifecycle) -> AsyncIterator[Server]:
+        tls = _tls(settings)
+        deadlines = Deadlines(clock)
+        async with open_pools(_upstreams(settings), _reach(settings), deadlines) as pools:
             gateway = Gateway(
                 door,
-                upstream,
-                _upstreams(settings),
-                silence_seconds=settings.silence_seconds,
+                pools,
+                OperationsAnswers(lifecycle.missing, metrics.render),
                 tally=tally,
                 metrics=metrics,
                 clock=clock,
+                deadlines=deadlines,
             )
+            server = Server(gateway, _bounds(settings), deadlines, tls)
+            metrics.observe_connections(lambda: server.connections, pools)
             replicas.register(lifecycle)
             exchange.register(lifecycle)
             lifecycle.run_task("access summaries", reporter.run)
             lifecycle.on_drain(gateway.drain)
-            yield BugAnswers(gateway)
+            yield server
 
-    return Service("gateway", settings, opened, metrics.render)
+    return Service("gateway", settings, opened, metrics.render, shares_port=settings.reuse_port)
+
+
+def _bounds(settings: GatewaySettings) -> Bounds:
+    return Bounds(
+        head=HeadLimits(
+            target_max=settings.target_bytes_max, headers_max=settings.header_bytes_max
+        ),
+        connections_max=settings.connections_max,
+        header_seconds=settings.header_seconds,
+        keep_alive_seconds=settings.keep_alive_seconds,
+        silence_seconds=settings.silence_seconds,
+        body_bytes_per_second_min=settings.body_bytes_per_second_min,
+        drain_seconds=settings.drain_seconds,
+    )
+
+
+def _reach(settings: GatewaySettings) -> Reach:
+    return Reach(
+        connect_seconds=settings.connect_seconds,
+        silence_seconds=settings.silence_seconds,
+        links_max=settings.upstream_connections_max,
+    )
+
+
+def _tls(settings: GatewaySettings) -> ssl.SSLContext | None:
+    """HTTPS with the certificate of the settings; None for plain HTTP.
+
+    Raises:
+        SetupError: the files cannot be read, or do not belong together.
+    """
+    if settings.tls_cert_file is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        context.load_cert_chain(settings.tls_cert_file, settings.tls_key_file)
+    except (OSError, ssl.SSLError) as error:
+        raise SetupError(
+            f"GATEWAY_TLS_CERT_FILE, GATEWAY_TLS_KEY_FILE: no certificate with its key ({error})."
+        ) from error
+    return context
 
 
 def _limits(settings: GatewaySettings) -> Limits:

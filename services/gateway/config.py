@@ -1,5 +1,7 @@
 """The gateway's settings, prefix `GATEWAY_`."""
 
+from pathlib import Path
+
 from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
@@ -38,7 +40,32 @@ class GatewaySettings(ServiceSettings, IdentitySettings):
     """Longest request body; the largest of the API, a bulk of postbacks, stays well below."""
 
     header_bytes_max: int = Field(16 * 1024, ge=256)
-    """Longest sum of a request's header names and values."""
+    """Longest sum of a request's header names and values; beyond, or with over 100: 431."""
+
+    target_bytes_max: int = Field(8 * 1024, ge=64)
+    """Longest path with its query; beyond: 414."""
+
+    header_seconds: float = Field(10.0, gt=0)
+    """How long the head of a request may take from its first byte on; beyond: 408."""
+
+    keep_alive_seconds: float = Field(75.0, gt=0)
+    """How long a client's connection may stay open without a request."""
+
+    body_bytes_per_second_min: int = Field(1024, ge=1)
+    """A body may come slower than that for `silence_seconds` altogether; beyond: 408."""
+
+    connections_max: int = Field(4096, ge=1)
+    """Clients connected at once, below the limit on open files; beyond: 503."""
+
+    reuse_port: bool = False
+    """Whether further gateways on this machine may share the port (`SO_REUSEPORT`), one a core;
+    each is a gateway of its own, and Kafka is all they share."""
+
+    tls_cert_file: Path | None = None
+    """PEM file with the certificate chain; HTTPS if set, else plain HTTP."""
+
+    tls_key_file: Path | None = None
+    """PEM file with the certificate's key; none if it stands in the same file."""
 
     connect_seconds: float = Field(2.0, gt=0)
     """How long connecting to an upstream may take."""

@@ -1,8 +1,15 @@
-"""One request and its answer, as seen from the client's side of the door."""
+"""One request and its answer: what stands between a client's connection and a service's.
 
-import asyncio
-from collections.abc import AsyncIterator, Iterable, MutableMapping
-from typing import Any, Final, Literal, NoReturn
+Bodies pass both ways in the pieces in which they come, as fast as the slower side takes them; only
+that of a granular route is collected, to judge it. A client that leaves ends the call to the
+service; a service that breaks off in the middle of an answer breaks the client's connection, so
+that half an answer never reads as a whole one. The length of a body is always told anew from how it
+was read, never from a header that a sender could have declared away.
+"""
+
+import logging
+from http import HTTPStatus
+from typing import Final, Protocol
 
 from services.gateway.domain import (
     REQUEST_ID,
@@ -10,166 +17,417 @@ from services.gateway.domain import (
     RawHeaders,
     Rejection,
     Request,
+    forwarded,
+    passed_back,
     rate_headers,
+    trimmed,
+)
+from services.gateway.handlers import BODY_TOO_LARGE, Door
+from services.gateway.http1.deadlines import Deadlines
+from services.gateway.http1.server import Connection
+from services.gateway.http1.upstream import Link, Pool, UpstreamError
+from services.gateway.http1.wire import (
+    CHUNKED,
+    LAST_CHUNK,
+    STATUS_LINES,
+    UNTIL_CLOSE,
+    AnswerHead,
+    RequestHead,
+    WireError,
+    chunk,
+    lines,
 )
 from shared.clock import Clock
-from shared.http import Receive, Scope, Send
+from shared.routes import Route
 
-_JSON: Final = (b"content-type", b"application/json")
+log = logging.getLogger(__name__)
 
-
-def read_request(scope: Scope) -> Request:
-    """The request that an ASGI server hands over through `BugAnswers`, which gave it an id."""
-    client = scope.get("client")
-    return Request(
-        method=scope["method"],
-        path=scope["raw_path"].decode("latin-1"),
-        query=scope["query_string"],
-        headers=[(name.lower(), value) for name, value in scope["headers"]],
-        peer="" if client is None else client[0],
-        request_id=scope["request_id"],
-    )
-
-
-Fault = Literal["gone", "silent", "too_large"]
-"""How a client's body may fail to come to its end."""
-
-
-class ClientError(Exception):
-    """A request's body did not come to its end; `RequestBody.fault` says why."""
+_LENGTH: Final = b"content-length"
+_JSON: Final = b"content-type: application/json\r\n"
+_STREAM: Final = b"text/event-stream"
+_RATES: Final = (
+    b"x-ratelimit-limit",
+    b"x-ratelimit-remaining",
+    b"ratelimit-policy",
+    b"ratelimit",
+)
+_BODILESS: Final = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
+_BUG: Final = Rejection(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal error", "bug")
+_TEXTS: Final = {
+    HTTPStatus.BAD_GATEWAY: "Bad gateway",
+    HTTPStatus.SERVICE_UNAVAILABLE: "Temporarily unavailable.",
+    HTTPStatus.GATEWAY_TIMEOUT: "Gateway timeout",
+}
 
 
-class RequestBody:
-    """A request's body, and the news that its sender has left.
-
-    Args:
-        receive: the ASGI server's.
-        bytes_max: where reading stops.
-        silence_seconds: how long to wait for a piece of it.
-        has_body: whether there is anything to read.
+class Behind(Protocol):
+    """What all exchanges of a gateway share.
 
     Attributes:
-        fault: why reading ended early, or None.
+        door: judges.
+        clock: the time.
+        deadlines: the coarse one.
+        is_draining: whether endless answers are to end.
     """
 
-    def __init__(
-        self, receive: Receive, *, bytes_max: int, silence_seconds: float, has_body: bool
-    ) -> None:
-        self.fault: Fault | None = None
-        self._receive = receive
-        self._bytes_left = bytes_max
-        self._silence_seconds = silence_seconds
-        self._collected: bytes | None = None
-        self._is_read = asyncio.Event()
-        if not has_body:
-            self._is_read.set()
+    door: Door
+    clock: Clock
+    deadlines: Deadlines
+    is_draining: bool
 
-    async def collect(self) -> bytes:
-        """The whole body; `chunks` then gives it again.
+    def pool(self, route: Route) -> Pool:
+        """The links to the service that owns `route`."""
+        ...
 
-        Raises:
-            ClientError: it did not come to its end.
-        """
-        self._collected = b"".join([chunk async for chunk in self._arriving()])
-        return self._collected
+    def on_failure(self, exchange: "Exchange", error: UpstreamError) -> None:
+        """A service did not answer as it should."""
+        ...
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """The body in the pieces in which it arrives.
+    def on_stream(self, exchange: "Exchange") -> None:
+        """The answer has no end of its own."""
+        ...
 
-        Raises:
-            ClientError: it did not come to its end.
-        """
-        if self._collected is not None:
-            yield self._collected
-            return
-        async for chunk in self._arriving():
-            yield chunk
-
-    async def client_left(self) -> None:
-        """Returns once the client is gone. Waits for the body's end: only one may `receive`."""
-        await self._is_read.wait()
-        while self.fault is None:
-            if (await self._receive())["type"] == "http.disconnect":
-                self.fault = "gone"
-
-    async def _arriving(self) -> AsyncIterator[bytes]:
-        more = not self._is_read.is_set()
-        while more:
-            message = await self._message()
-            chunk: bytes = message.get("body", b"")
-            self._bytes_left -= len(chunk)
-            if self._bytes_left < 0:
-                self._fail("too_large")
-            more = message.get("more_body", False)
-            yield chunk
-        self._is_read.set()
-
-    async def _message(self) -> MutableMapping[str, Any]:
-        try:
-            async with asyncio.timeout(self._silence_seconds):
-                message = await self._receive()
-        except TimeoutError:
-            self._fail("silent")
-        if message["type"] == "http.disconnect":
-            self._fail("gone")
-        return message
-
-    def _fail(self, fault: Fault) -> NoReturn:
-        self.fault = fault
-        if fault == "gone":
-            self._is_read.set()
-        raise ClientError(fault)
+    def on_over(self, exchange: "Exchange") -> None:
+        """It is over, one way or the other; called once."""
+        ...
 
 
 class Exchange:
-    """The answer to one request, head first.
-
-    Args:
-        request: what was asked.
-        passage: what the door found out.
-        send: the ASGI server's.
-        clock: the time.
+    """One request and its answer; a `Turn` to its client, a `Sender` to a service.
 
     Attributes:
+        request: what was asked.
+        passage: what the door found out.
         status: of the answer; 0 until its head is sent.
         head_seconds: how long the head took.
-        is_complete: whether the answer came to its end.
+        method: see `Sender`.
+        may_repeat: see `Sender`.
     """
 
-    def __init__(self, request: Request, passage: Passage, send: Send, clock: Clock) -> None:
-        self.request = request
-        self.passage = passage
-        self.status = 0
-        self.is_complete = False
-        self._send = send
-        self._clock = clock
-        self._began = clock.monotonic()
-        self.head_seconds = 0.0
+    __slots__ = (
+        "_began",
+        "_bytes_left",
+        "_collects",
+        "_connection",
+        "_ends_with_connection",
+        "_gateway",
+        "_head",
+        "_is_body_done",
+        "_is_chunked_back",
+        "_is_over",
+        "_link",
+        "_pending",
+        "_pool",
+        "head_seconds",
+        "may_repeat",
+        "method",
+        "passage",
+        "request",
+        "status",
+    )
 
-    async def start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        """Send the head: the given headers and those that every answer has."""
-        self.status = status
-        self.head_seconds = self._clock.monotonic() - self._began
-        request_id = (REQUEST_ID, self.request.request_id.encode())
-        usual: RawHeaders = [request_id, *rate_headers(self.passage)]
-        names = {name for name, _ in usual}
-        kept = [(name, value) for name, value in headers if name not in names]
-        await self._send(
-            {"type": "http.response.start", "status": status, "headers": [*kept, *usual]}
+    def __init__(
+        self, gateway: Behind, connection: Connection, head: RequestHead, request_id: str
+    ) -> None:
+        self.method = head.method
+        self.request = Request(
+            head.method, head.path, head.query, head.headers, connection.peer, request_id
         )
+        self.status = 0
+        self.head_seconds = 0.0
+        self.may_repeat = head.method == "GET" and head.length == 0
+        self._gateway = gateway
+        self._connection = connection
+        self._head = head
+        self._began = gateway.clock.monotonic()
+        self._link: Link | None = None
+        self._pool: Pool | None = None
+        self._pending: list[bytes] = []
+        self._bytes_left = 0
+        self._collects = False
+        self._is_body_done = head.length == 0
+        self._is_chunked_back = False
+        self._ends_with_connection = False
+        self._is_over = False
 
-    async def send_body(self, chunk: bytes) -> None:
-        """Send a piece of the body at once; waits while the client reads slowly."""
-        await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+    # From the client.
 
-    async def finish(self, last: bytes = b"") -> None:
-        """Send the last piece."""
-        self.is_complete = True
-        await self._send({"type": "http.response.body", "body": last, "more_body": False})
+    def start(self) -> None:
+        """Judge, then refuse or pass on."""
+        try:
+            self.passage = self._gateway.door.judge(self.request)
+        except Exception:
+            log.exception("bug", extra={"request_id": self.request.request_id})
+            self.passage = Passage(None, self.request.peer)
+            self.reject(_BUG)
+            return
+        rejection, route = self.passage.rejection, self.passage.route
+        if rejection is not None or route is None:
+            self.reject(rejection or _BUG)
+            return
+        self._bytes_left = self._gateway.door.body_bytes_max(route)
+        if not route.granular:
+            self._pass_on(route)
+        elif self._is_body_done:
+            self._judge_report(route, b"")
+        else:
+            self._collects = True
+            self._connection.want_body()
 
-    async def reject(self, rejection: Rejection) -> None:
+    def on_body(self, piece: bytes) -> None:
+        """A piece of the body."""
+        self._bytes_left -= len(piece)
+        if self._is_over:
+            return
+        if self._bytes_left < 0:
+            self._give_up(BODY_TOO_LARGE)
+        elif self._link is not None:
+            self._link.write(self._framed(piece))
+        else:
+            self._pending.append(piece)
+            if not self._collects:
+                self._connection.hold_body()
+
+    def on_body_end(self) -> None:
+        """The body is complete."""
+        self._is_body_done = True
+        if self._is_over:
+            return
+        route = self.passage.route
+        if self._collects and route is not None:
+            content = b"".join(self._pending)
+            self._pending = [content] if content else []
+            self._judge_report(route, content)
+        elif self._link is not None:
+            self._end_request(self._link)
+
+    def on_body_fault(self, error: WireError) -> None:
+        """The body will not come to its end."""
+        reason = "silent" if error.status == HTTPStatus.REQUEST_TIMEOUT else "malformed"
+        self._give_up(Rejection(error.status, error.text, reason))
+
+    def on_gone(self) -> None:
+        """The client has left."""
+        if not self._is_over:
+            self._drop_call()
+            self._be_over()
+
+    def on_full(self) -> None:
+        """The client reads slowly."""
+        if self._link is not None:
+            self._link.hold()
+
+    def on_writable(self) -> None:
+        """The client has caught up."""
+        if self._link is not None:
+            self._link.release()
+
+    # From the service.
+
+    def on_link(self, link: Link) -> None:
+        """Send the request."""
+        self._link = link
+        link.write(self._request_head())
+        for piece in self._pending:
+            link.write(self._framed(piece))
+        if self.may_repeat:
+            link.end()
+            return
+        self._pending.clear()
+        if self._is_body_done:
+            self._end_request(link)
+        else:
+            self._connection.release_body()
+            self._connection.want_body()
+
+    def on_answer(self, head: AnswerHead) -> None:
+        """Send the head of the answer."""
+        headers = passed_back(head.headers)
+        is_stream = any(
+            name == b"content-type" and value.startswith(_STREAM) for name, value in headers
+        )
+        self._write_head(head.status, self._told(headers), head.length)
+        if is_stream:
+            self._gateway.on_stream(self)
+            if self._gateway.is_draining:
+                self.end_stream()
+
+    def on_piece(self, piece: bytes) -> None:
+        """Send a piece of the answer at once."""
+        self._connection.write(chunk(piece) if self._is_chunked_back else piece)
+
+    def on_answer_end(self) -> None:
+        """The answer is complete."""
+        self._link = None
+        if not self._is_over:
+            self._finish()
+
+    def on_failure(self, error: UpstreamError) -> None:
+        """The service failed: say so, unless the head of its answer has said something else."""
+        self._link = None
+        self._pool = None
+        if self._is_over:
+            return
+        self._gateway.on_failure(self, error)
+        if self.status:
+            self._break_off()
+            return
+        is_down = error.status == HTTPStatus.SERVICE_UNAVAILABLE
+        headers = ((b"retry-after", b"1"),) if is_down else ()
+        self.reject(Rejection(error.status, _TEXTS[error.status], "upstream", headers))
+
+    def on_link_full(self) -> None:
+        """The service reads slowly."""
+        self._connection.hold_body()
+
+    def on_link_writable(self) -> None:
+        """The service has caught up."""
+        self._connection.release_body()
+
+    # From the gateway.
+
+    def end_stream(self) -> None:
+        """End an answer that would go on for ever, as a whole one."""
+        if not self._is_over:
+            self._drop_call()
+            self._finish()
+
+    def reject(self, rejection: Rejection) -> None:
         """Answer in the wire form of errors."""
         body = rejection.body()
-        length = (b"content-length", str(len(body)).encode())
-        await self.start(rejection.status, (_JSON, length, *rejection.headers))
-        await self.finish(body)
+        self._write_head(rejection.status, _JSON + lines(rejection.headers), len(body))
+        if self.method != "HEAD":
+            self._connection.write(body)
+        self._be_over(rejection)
+        self._connection.finish()
+
+    # Inside.
+
+    def _pass_on(self, route: Route) -> None:
+        self._pool = self._gateway.pool(route)
+        self._pool.send(self)
+
+    def _judge_report(self, route: Route, content: bytes) -> None:
+        """Pass a report on if its hourly budget allows it."""
+        self.passage = self._gateway.door.judge_report(self.passage, content)
+        if self.passage.rejection is not None:
+            self.reject(self.passage.rejection)
+        else:
+            self._pass_on(route)
+
+    def _request_head(self) -> bytes:
+        request, pool = self.request, self._pool
+        if pool is None:
+            raise RuntimeError("a link without a pool")
+        path = trimmed(request.path)
+        identity = self._gateway.door.identity(request, self.passage, path)
+        headers = [
+            b"%b: %b\r\n" % pair for pair in forwarded(request, identity) if pair[0] != _LENGTH
+        ]
+        return b"".join(
+            (
+                request.method.encode(),
+                b" ",
+                pool.prefix,
+                path.encode(),
+                b"?" + request.query if request.query else b"",
+                b" HTTP/1.1\r\nhost: ",
+                pool.host,
+                b"\r\n",
+                *headers,
+                self._request_framing(),
+                b"\r\n",
+            )
+        )
+
+    def _request_framing(self) -> bytes:
+        if self._collects:
+            return b"content-length: %d\r\n" % sum(map(len, self._pending))
+        length = self._head.length
+        if length == CHUNKED:
+            return b"transfer-encoding: chunked\r\n"
+        if length or self.method in ("POST", "PUT", "PATCH"):
+            return b"content-length: %d\r\n" % length
+        return b""
+
+    def _framed(self, piece: bytes) -> bytes:
+        is_chunked = self._head.length == CHUNKED and not self._collects
+        return chunk(piece) if is_chunked else piece
+
+    def _end_request(self, link: Link) -> None:
+        if self._head.length == CHUNKED and not self._collects:
+            link.write(LAST_CHUNK)
+        link.end()
+
+    def _told(self, headers: RawHeaders) -> bytes:
+        """A service's headers, beside the framing and what only the door knows."""
+        dropped = (_LENGTH,) if self.passage.verdict is None else (_LENGTH, *_RATES)
+        return b"".join([b"%b: %b\r\n" % pair for pair in headers if pair[0] not in dropped])
+
+    def _write_head(self, status: int, told: bytes, length: int) -> None:
+        """Send the head: `told` and what every answer has."""
+        gateway, connection = self._gateway, self._connection
+        self.status = status
+        self.head_seconds = gateway.clock.monotonic() - self._began
+        connection.write(
+            b"".join(
+                (
+                    STATUS_LINES[status],
+                    told,
+                    b"%b: %b\r\n" % (REQUEST_ID, self.request.request_id.encode()),
+                    lines(rate_headers(self.passage)),
+                    gateway.deadlines.date,
+                    self._answer_framing(status, length),
+                    b"\r\n",
+                )
+            )
+        )
+
+    def _answer_framing(self, status: int, length: int) -> bytes:
+        connection, is_old = self._connection, self._head.is_old
+        framing = b""
+        if length in (CHUNKED, UNTIL_CLOSE):
+            if is_old:
+                self._ends_with_connection = True
+                connection.end_after_this()
+            else:
+                self._is_chunked_back = True
+                framing = b"transfer-encoding: chunked\r\n"
+        elif status not in _BODILESS and (length or self.method != "HEAD"):
+            framing = b"content-length: %d\r\n" % length
+        if not connection.keeps_alive():
+            return framing + b"connection: close\r\n"
+        return framing + b"connection: keep-alive\r\n" if is_old else framing
+
+    def _finish(self) -> None:
+        if self._is_chunked_back:
+            self._connection.write(LAST_CHUNK)
+        self._be_over()
+        self._connection.finish()
+
+    def _give_up(self, rejection: Rejection) -> None:
+        """Blame the client, unless an answer has begun."""
+        if self._is_over:
+            return
+        self._drop_call()
+        if self.status:
+            self._break_off()
+        else:
+            self._connection.end_after_this()
+            self.reject(rejection)
+
+    def _break_off(self) -> None:
+        self._be_over()
+        self._connection.break_off(reset=self._ends_with_connection)
+
+    def _drop_call(self) -> None:
+        """Let the service know that nobody waits any more."""
+        link, self._link = self._link, None
+        if link is not None:
+            link.abandon()
+        elif self._pool is not None:
+            self._pool.withdraw(self)
+
+    def _be_over(self, rejection: Rejection | None = None) -> None:
+        self._is_over = True
+        self._gateway.on_over(self)

@@ -2,6 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from itertools import accumulate
 from typing import Final
 
@@ -9,6 +10,7 @@ from prometheus_client import Counter, Gauge, generate_latest
 from prometheus_client.metrics_core import HistogramMetricFamily
 from prometheus_client.registry import Collector
 
+from services.gateway.http1.upstream import Pool
 from shared.access import AccessReplicas
 from shared.observability import new_registry
 from shared.replica import ReplicaCollector
@@ -105,6 +107,25 @@ class GatewayMetrics:
     def observe_replicas(self, replicas: AccessReplicas) -> None:
         """Show the replicas too: entries, freshness, records."""
         self._registry.register(ReplicaCollector(replicas.all))
+
+    def observe_connections(
+        self, connections: Callable[[], int], pools: Mapping[str, Pool]
+    ) -> None:
+        """Show how many clients there are, and what the way to each service holds."""
+        Gauge(
+            "gateway_connections",
+            "How many clients are connected?",
+            registry=self._registry,
+        ).set_function(connections)
+        links = Gauge(
+            "gateway_upstream_links",
+            "How many connections to a service are busy or idle, and how many requests wait?",
+            ("service", "state"),
+            registry=self._registry,
+        )
+        for service, pool in pools.items():
+            for state in ("busy", "idle", "waiting"):
+                links.labels(service, state).set_function(partial(getattr, pool, state))
 
     def observe_summaries(self, confirmed: Callable[[], int], dropped: Callable[[], int]) -> None:
         """Show how many summaries are published, and how many requests are missing from them."""
