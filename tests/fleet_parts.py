@@ -19,8 +19,11 @@ from shared.kafka import open_producer
 from shared.partner_key import PartnerKey, generate
 from tests.backends import ROOT
 from tests.projection_parts import create
-from tests.revocation_parts import Gateway, open_gateways
+from tests.revocation_parts import NETWORK_PATH, Gateway, open_gateways
+from tests.waiting import DEADLINE_SECONDS
 
+OTHER_REALM = "/v1/networks/apikeys"
+"""A path on which a known partner's key is refused, and takes no token."""
 TOLD_METRIC = "gateway_usage_told"
 SECRET = "a secret of sixteen bytes"
 UNLIMITED = Budget(rate=1_000_000, burst=1_000_000)
@@ -47,23 +50,14 @@ class Surroundings:
             "IDENTITY_SECRETS": SECRET,
         } | more
 
-    async def tell(self, network_id: int, key: PartnerKey, budget: Budget, version: int) -> None:
-        """Publish a partner's key and its network's budget."""
-        state = KeyState(
-            key_id=f"key-{network_id}",
-            version=version,
-            digest=key.digest,
-            network_id=network_id,
-            network_affiliate_id=7,
-            integration="warehouse",
-        )
-        budgets = NetworkState(network_id=network_id, version=version, affiliate=budget)
+    async def put(self, *states: KeyState | NetworkState) -> None:
+        """Publish keys and budgets."""
         async with open_producer(self.bootstrap, client_id="owner") as producer:
-            for topic, name, value in (
-                (topics.KEYS_STATE, state.key_id, state),
-                (topics.NETWORKS_STATE, str(network_id), budgets),
-            ):
-                await producer.send_and_wait(topic.name, encode(value), key=name.encode())
+            for state in states:
+                is_key = isinstance(state, KeyState)
+                topic = topics.KEYS_STATE if is_key else topics.NETWORKS_STATE
+                name = state.key_id if is_key else str(state.network_id)
+                await producer.send_and_wait(topic.name, encode(state), key=name.encode())
 
 
 @dataclass(frozen=True)
@@ -95,16 +89,30 @@ class Answers:
 
 @dataclass
 class Fleet:
-    """Gateways before one upstream, and a partner's key that opens them."""
+    """Gateways before one upstream."""
 
     surroundings: Surroundings
     gateways: list[Gateway]
     upstream_port: int
-    key: PartnerKey
-    network_id: int
+    versions: int = 0
+
+    async def partner(self, network_id: int, budget: Budget) -> PartnerKey:
+        """The key of a partner of a network with this budget, known to all gateways; unused."""
+        self.versions += 1
+        key, probe = generate(), generate()
+        await self.surroundings.put(
+            NetworkState(network_id=network_id, version=self.versions, affiliate=budget),
+            _state(network_id, "probe", probe, self.versions, allowlist=("192.0.2.0/24",)),
+            _state(network_id, "key", key, self.versions),
+        )
+        for gateway in self.gateways:
+            await _until_answered(gateway.port, NETWORK_PATH, probe, 403, str(budget.burst))
+            await _until_answered(gateway.port, OTHER_REALM, key, 403, None)
+        return key
 
     async def drive(
         self,
+        key: PartnerKey,
         weights: Sequence[float],
         seconds: float,
         *,
@@ -125,7 +133,7 @@ class Fleet:
             "upstream_port": self.upstream_port,
             "gateway_ports": [gateway.port for gateway in self.gateways],
             "weights": list(weights),
-            "secret": self.key.reveal(),
+            "secret": key.reveal(),
             "requests_per_second": requests_per_second,
             "seconds": seconds,
         }
@@ -154,14 +162,35 @@ async def _told(port: int) -> int:
     return int(sum(float(line.split()[-1]) for line in lines if line.startswith(TOLD_METRIC + " ")))
 
 
+def _state(network_id: int, name: str, key: PartnerKey, version: int, **more) -> KeyState:
+    return KeyState(
+        key_id=f"{name}-{network_id}",
+        version=version,
+        digest=key.digest,
+        network_id=network_id,
+        network_affiliate_id=7,
+        integration="warehouse",
+        **more,
+    )
+
+
+async def _until_answered(
+    port: int, path: str, key: PartnerKey, status: int, limit: str | None
+) -> None:
+    """Ask what takes no token until the answer is as it should be."""
+    headers = {"X-Eflow-API-Key": key.reveal()}
+    async with aiohttp.ClientSession() as session, asyncio.timeout(DEADLINE_SECONDS):
+        while True:
+            async with session.get(f"http://127.0.0.1:{port}{path}", headers=headers) as answer:
+                if (answer.status, answer.headers.get("X-RateLimit-Limit")) == (status, limit):
+                    return
+            await asyncio.sleep(0.02)
+
+
 @asynccontextmanager
-async def open_fleet(
-    surroundings: Surroundings, count: int, network_id: int, budget: Budget
-) -> AsyncIterator[Fleet]:
-    """`count` gateways, ready, with a key of partner 7 of a network that has this budget."""
+async def open_fleet(surroundings: Surroundings, count: int) -> AsyncIterator[Fleet]:
+    """`count` gateways, ready."""
     await create(surroundings.bootstrap, *topics.SOURCES)
-    key = generate()
-    await surroundings.tell(network_id, key, budget, 1)
     (upstream_port,) = free_ports(1)
     async with open_gateways(surroundings, count, upstream_port) as gateways:
-        yield Fleet(surroundings, gateways, upstream_port, key, network_id)
+        yield Fleet(surroundings, gateways, upstream_port)

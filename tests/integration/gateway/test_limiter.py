@@ -18,8 +18,9 @@ async def test_two_gateways_admit_what_one_bucket_would(kafka_bootstrap, tmp_pat
     """An overload of 1.6 times the rate, unevenly split: burst and rate, and not twice of them."""
     budget = Budget(rate=100, burst=100)
     surroundings = Surroundings(kafka_bootstrap, tmp_path)
-    async with open_fleet(surroundings, 2, 901, budget) as fleet:
-        answers = await fleet.drive((0.7, 0.3), SECONDS, requests_per_second=160)
+    async with open_fleet(surroundings, 2) as fleet:
+        key = await fleet.partner(901, budget)
+        answers = await fleet.drive(key, (0.7, 0.3), SECONDS, requests_per_second=160)
     wanted = budget.burst + budget.rate * SECONDS
     assert answers.count(200) + answers.count(429) == len(answers.rows)
     assert answers.count(200) == pytest.approx(wanted, rel=0.1)
