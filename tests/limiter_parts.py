@@ -145,17 +145,12 @@ class Cluster:
         """Another gateway starts: it says hello, reads the log, and is ready."""
         number = len(self.nodes)
         clock = OwnClock(self.moment, self._random.uniform(0, 1e6))
-        node = Node(number, clock, self._budgets(number, clock))
+        node = Node(number, clock, SharedBudgets(clock, f"gateway-{number}", "1"))
         node.is_ready = False
         self.nodes.append(node)
         self._send(node)
         self._after(self._delay(self.network.produce) * 2 + 0.01, lambda: self._load(node))
         return node
-
-    def _budgets(self, number: int, clock: OwnClock) -> SharedBudgets:
-        return SharedBudgets(
-            clock, f"gateway-{number}", "1", on_urgent=lambda: self._send(self.nodes[number])
-        )
 
     def _load(self, node: Node) -> None:
         if node.log_clock.offset is None:

@@ -89,16 +89,12 @@ class Ledger:
         replica: this one's name.
         incarnation: of its totals, which begin at 0.
         now: monotonic seconds.
-        on_urgent: called when something should be told at once.
     """
 
-    def __init__(
-        self, replica: str, incarnation: str, now: float, *, on_urgent: Callable[[], None]
-    ) -> None:
+    def __init__(self, replica: str, incarnation: str, now: float) -> None:
         self.replica = replica
         self.incarnation = incarnation
         self.heard_at = now
-        self._on_urgent = on_urgent
         self._is_urgent = False
         self._told_at = now
         self._idle_at = now - IDLE_SECONDS
@@ -121,14 +117,13 @@ class Ledger:
         return found
 
     def admit(self, account: Account, untold_max: int) -> None:
-        """Count one; with `untold_max` of them untold there is something to tell at once."""
+        """Count one; with `untold_max` of them untold a record is due at once."""
         account.total += 1
         untold = account.total - account.asked
         if untold == 1:
             self._changed.append(account)
-        if untold >= untold_max and not self._is_urgent:
+        if untold >= untold_max:
             self._is_urgent = True
-            self._on_urgent()
 
     def hurry(self) -> None:
         """Make due at once what has changed."""

@@ -4,8 +4,6 @@ The one object that `usage.py` feeds with records and asks for them, and whose b
 the door asks.
 """
 
-from collections.abc import Callable
-
 from services.gateway.hourly import REALM_SUFFIX, HourlyLimiter
 from services.gateway.ledger import Ledger, Name
 from services.gateway.limiter import Limiter
@@ -20,14 +18,11 @@ class SharedBudgets:
         clock: its monotonic time counts.
         replica: this gateway's name.
         incarnation: of its totals, which begin at 0: new with every start.
-        on_urgent: called when something should be told at once.
     """
 
-    def __init__(
-        self, clock: Clock, replica: str, incarnation: str, *, on_urgent: Callable[[], None]
-    ) -> None:
+    def __init__(self, clock: Clock, replica: str, incarnation: str) -> None:
         self._clock = clock
-        self.ledger = Ledger(replica, incarnation, clock.monotonic(), on_urgent=on_urgent)
+        self.ledger = Ledger(replica, incarnation, clock.monotonic())
         self.buckets = Limiter(clock, ledger=self.ledger)
         self.hourly = HourlyLimiter(clock, ledger=self.ledger)
 

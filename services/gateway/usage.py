@@ -79,7 +79,7 @@ class UsageExchange:
 
     def __init__(self, bootstrap: str, topic: Topic, *, clock: Clock, replica: str) -> None:
         self.counts = Counts()
-        self.budgets = SharedBudgets(clock, replica, uuid.uuid4().hex, on_urgent=self._on_urgent)
+        self.budgets = SharedBudgets(clock, replica, uuid.uuid4().hex)
         self._bootstrap = bootstrap
         self._topic = topic
         self._clock = clock
@@ -127,10 +127,6 @@ class UsageExchange:
             if self._log_clock.offset is not None:
                 self._collect()
             await self._clock.sleep(TICK_SECONDS)
-
-    def _on_urgent(self) -> None:
-        if self._log_clock.offset is not None:
-            self._collect()
 
     def _collect(self) -> None:
         usage = self.budgets.to_tell(self._log_clock.of_log(self._clock.monotonic()))

@@ -21,15 +21,11 @@ UNTOLD_MAX = 25
 
 
 class _Told:
-    """A ledger, how often it was urgent, and the time."""
+    """A ledger, and the time."""
 
     def __init__(self, replica: str = "own") -> None:
-        self.urgent = 0
         self.now = 0.0
-        self.ledger = Ledger(replica, "1", 0.0, on_urgent=self._on_urgent)
-
-    def _on_urgent(self) -> None:
-        self.urgent += 1
+        self.ledger = Ledger(replica, "1", 0.0)
 
     def admit(self, times: int = 1, name: tuple[int, str] = NAME) -> None:
         for _ in range(times):
@@ -62,13 +58,15 @@ def test_a_change_is_told_after_50_ms_and_nothing_before():
 
 
 def test_much_that_is_untold_is_told_at_once():
-    """Once for all of it: a record is asked for when the limit is met, not with each request."""
+    """All of it, in one record."""
     told = _Told()
     told.tell()
     told.admit(UNTOLD_MAX - 1)
-    assert (told.urgent, told.totals()) == (0, None)
+    assert told.totals() is None
     told.admit(10)
-    assert (told.urgent, told.totals()) == (1, {1: UNTOLD_MAX + 9})
+    assert told.totals() == {1: UNTOLD_MAX + 9}
+    told.admit()
+    assert told.totals() is None
 
 
 def test_an_idle_gateway_tells_its_totals_again_once_a_second():

@@ -24,7 +24,7 @@ class _Gateway:
 
     def __init__(self, *, is_caught_up: bool = True) -> None:
         self.clock = ManualClock()
-        self.ledger = Ledger("own", "1", self.clock.monotonic(), on_urgent=lambda: None)
+        self.ledger = Ledger("own", "1", self.clock.monotonic())
         self.limiter = Limiter(self.clock, ledger=self.ledger)
         if is_caught_up:
             self.limiter.catch_up()

@@ -18,7 +18,7 @@ class _World:
 
     def start(self) -> SharedBudgets:
         self.started += 1
-        gateway = SharedBudgets(self.clock, "gateway", str(self.started), on_urgent=lambda: None)
+        gateway = SharedBudgets(self.clock, "gateway", str(self.started))
         for made_at, usage in self.log:
             gateway.hear(usage, made_at)
         gateway.catch_up()
