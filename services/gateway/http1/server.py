@@ -135,6 +135,8 @@ class Connection(asyncio.Protocol):
         self._body: Body | None = None
         self._keeps_alive = True
         self._owes_continue = False
+        self._has_head_begun = False
+        self._has_skipped = False
         self._is_reading = False
         self._is_over = False
         self._is_lingering = False
@@ -322,6 +324,7 @@ class Connection(asyncio.Protocol):
             self._refuse(error)
             return None
         rest = data[end + 4 :]
+        self._has_head_begun = self._has_skipped = False
         self._keeps_alive = head.keeps_alive
         if head.length:
             self._body = body_of(head.length)
@@ -333,7 +336,9 @@ class Connection(asyncio.Protocol):
 
     def _skip_empty_line(self, data: bytes) -> bytes | None:
         """Some clients send an empty line after a body; one before a request is overlooked."""
-        if data[2:4] != b"\r\n":
+        self._has_head_begun = False
+        if not self._has_skipped and data[2:4] != b"\r\n":
+            self._has_skipped = True
             return data[2:]
         self._refuse(WireError(HTTPStatus.BAD_REQUEST, "Malformed request: empty lines"))
         return None
@@ -343,7 +348,8 @@ class Connection(asyncio.Protocol):
         if fault is not None:
             self._refuse(fault)
             return
-        if self.deadline == NEVER or not self._held:
+        if not self._has_head_begun:
+            self._has_head_begun = True
             self.deadline = self._deadlines.now + self._bounds.header_seconds
         self._held = data
 

@@ -162,7 +162,7 @@ def parse_request(block: bytes, limits: HeadLimits) -> RequestHead:
     """The request whose head is `block`, without the empty line that ends it.
 
     Raises:
-        WireError: 400, 414, 417, 431 or 505.
+        WireError: 400, 414, 417 or 431.
     """
     line, headers, special = _fields(block)
     try:
@@ -248,8 +248,7 @@ def _name(raw: bytes) -> bytes:
 
 def _bad_version(version: bytes) -> WireError:
     if version.startswith(b"HTTP/") and len(version) == len(b"HTTP/1.1"):
-        text = "HTTP/1.1 and HTTP/1.0 are spoken here"
-        return WireError(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, text)
+        return _malformed("HTTP/1.1 and HTTP/1.0 are spoken here")
     return _malformed("the first line is method, target and version")
 
 
