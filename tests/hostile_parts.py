@@ -229,9 +229,19 @@ class Wire:
         message = self.head()
         while message.status < 200:
             message = self.head()
-        if not to_head and message.status not in (204, 304):
-            message.body = self._reader.body(message, to_close=True)
+        if not to_head:
+            self.read_body(message)
         return message
+
+    def read_body(self, head: Message) -> None:
+        """Read the body of the answer whose head was read."""
+        if head.status not in (204, 304):
+            head.body = self._reader.body(head, to_close=True)
+
+    @property
+    def held(self) -> bytes:
+        """What was received and not yet read as part of an answer."""
+        return self._reader.held
 
     def is_over(self) -> bool:
         """Whether the gateway ends the connection without another byte; waits for that."""
@@ -400,6 +410,13 @@ class _Handler(socketserver.BaseRequestHandler):
     def stall(self, mad: Mad) -> bool:
         """Never answer."""
         return self._until_left(mad)
+
+    def late(self, mad: Mad) -> bool:
+        """Answer, but only after a while."""
+        self._take()
+        mad.go_on.wait(1.5)
+        self._ok()
+        return True
 
     def vanish(self, mad: Mad) -> bool:
         """Close without an answer."""
