@@ -225,7 +225,7 @@ class Limiter:
 
     def _part(self, name: Hashable, bucket: _Bucket) -> _Bucket | None:
         """Our share of a bucket while nobody hears of the others; None otherwise."""
-        if self._ledger is None or not self._ledger.is_silent(self._clock.monotonic()):
+        if self._ledger is None or not self._ledger.is_silent(bucket.at / 1_000_000):
             if self._shares:
                 self._shares.clear()
             return None

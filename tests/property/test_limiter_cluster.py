@@ -165,6 +165,16 @@ def test_while_nothing_is_heard_all_keep_to_their_shares(split):
     assert cluster.admitted == pytest.approx(cluster.exact, rel=0.005)
 
 
+def test_what_was_lost_is_made_good_when_nothing_changes_any_more():
+    """Totals are told again in turn: in the end everybody has heard of every admission."""
+    cluster = Cluster(4, Budget(rate=5, burst=50), Network(lost=0.7, is_ordered=False), seed=5)
+    for number in range(4):
+        cluster.burst(number, 30)
+    cluster.play(Phase(30, ()))
+    assert cluster.admitted == 120
+    assert [node.known for node in cluster.nodes] == [90] * 4
+
+
 def test_a_few_records_tell_of_many_requests():
     """Running totals: the more requests, the more of them in one record."""
     cluster = Cluster(2, Budget(rate=500, burst=500), Network(), seed=3)
