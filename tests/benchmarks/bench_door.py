@@ -4,28 +4,39 @@
   key, realm, time window, allowlist, partner, budget), its signed identity, the headers that go on,
   those of the answer, its place in metrics and access summary. 1,000 keys of ten networks in turn,
   every second one with an allowlist.
+* `gateway.exchange_us`: the same, and the heads and bodies of request and answer read and written
+  besides, on connections that lead nowhere. What `gateway.cpu_us_per_request` has beyond it is the
+  event loop's and the kernel's.
 """
 
+import asyncio
 import time
 from itertools import cycle, islice
 
-from services.gateway.app import _limits
+from services.gateway.api import Gateway
+from services.gateway.app import _bounds, _limits, _reach
 from services.gateway.config import GatewaySettings
 from services.gateway.domain import RawHeaders, Request, forwarded, rate_headers
 from services.gateway.handlers import Door
+from services.gateway.http1.deadlines import Deadlines
+from services.gateway.http1.server import Connection, Server
+from services.gateway.http1.upstream import Link, Pool
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.request_ids import request_ids
+from services.gateway.sharing import SharedBudgets
 from services.gateway.summaries import Row, Tally
 from shared.access import AccessTable
 from shared.clock import SystemClock
 from shared.events import Budget, KeyState, NetworkState
+from shared.http import OperationsAnswers
 from shared.identity import IdentitySigner
 from shared.partner_key import generate
 from tests.benchmarks.context import Context
 from tests.benchmarks.figures import Figure, measured
+from tests.benchmarks.upstream_process import ANSWER
 from tests.views import FakeView
 
-NAMES = ("gateway.judge_us",)
+NAMES = ("gateway.judge_us", "gateway.exchange_us")
 SECRET = "a secret of sixteen bytes"
 ROUNDS = 7
 REQUESTS = 30_000
@@ -50,6 +61,7 @@ class Bench:
             self.clock,
             trusted=(),
             limits=_limits(GatewaySettings(identity_secrets=SECRET)),
+            shared=SharedBudgets(self.clock, "bench", "1"),
         )
         self.metrics = GatewayMetrics()
         self.ids = request_ids()
@@ -117,8 +129,69 @@ class Bench:
         return used / REQUESTS * 1e6
 
 
+class Wire(asyncio.Transport):
+    """A transport that counts what is written, and takes it nowhere."""
+
+    def __init__(self) -> None:
+        super().__init__({"peername": ("127.0.0.1", 40_000)})
+        self.written = 0
+
+    def write(self, data: bytes) -> None:
+        self.written += len(data)
+
+
+class Exchanges:
+    """A client's connection and a link to a service, both on a `Wire`."""
+
+    def __init__(self, bench: Bench, group: asyncio.TaskGroup) -> None:
+        settings = GatewaySettings(identity_secrets=SECRET)
+        deadlines = Deadlines(bench.clock)
+        pool = Pool(settings.upstream_reporting, _reach(settings), deadlines, group)
+        gateway = Gateway(
+            bench.door,
+            {"reporting": pool},
+            OperationsAnswers(dict, bench.metrics.render),
+            tally=bench.tally,
+            metrics=bench.metrics,
+            clock=bench.clock,
+            deadlines=deadlines,
+        )
+        self.client, self.service = Wire(), Wire()
+        self.connection = Connection(Server(gateway, _bounds(settings), deadlines))
+        self.link = Link(pool)
+        self.connection.connection_made(self.client)
+        self.link.connection_made(self.service)
+        pool.give_back(self.link)
+        self.bench = bench
+        heads = islice(bench.heads, KEYS)
+        lines = [b"".join(b"%b: %b\r\n" % header for header in head) for head in heads]
+        self.requests = cycle(
+            f"GET {PATH} HTTP/1.1\r\n".encode() + each + b"\r\n" for each in lines
+        )
+
+    def microseconds(self) -> float:
+        """Processor time for one of `REQUESTS`."""
+        before = self.client.written
+        began = time.process_time()
+        for request in islice(self.requests, REQUESTS):
+            self.connection.data_received(request)
+            self.link.data_received(ANSWER)
+        used = time.process_time() - began
+        assert self.client.written - before > REQUESTS * len(ANSWER), "requests were not answered"
+        self.bench.tally.take(float("inf"))
+        return used / REQUESTS * 1e6
+
+
 async def run(_context: Context) -> list[Figure]:
-    """The one figure."""
+    """Both figures."""
     bench = Bench()
-    bench.microseconds()
-    return [measured("gateway.judge_us", "us", [bench.microseconds() for _ in range(ROUNDS)])]
+    async with asyncio.TaskGroup() as group:
+        exchanges = Exchanges(bench, group)
+        bench.microseconds()
+        exchanges.microseconds()
+        return [
+            measured("gateway.judge_us", "us", [bench.microseconds() for _ in range(ROUNDS)]),
+            measured(
+                "gateway.exchange_us", "us", [exchanges.microseconds() for _ in range(ROUNDS)]
+            ),
+        ]
