@@ -76,6 +76,11 @@ class Answers:
         """How many had a status."""
         return sum(row[1] == status for row in self.rows)
 
+    @property
+    def lasted(self) -> float:
+        """Seconds from the beginning to the last answer."""
+        return max(row[0] + row[2] / 1_000 for row in self.rows)
+
     def seconds(self, status: int = 200) -> list[int]:
         """How many had it in each second."""
         counts = Counter(int(row[0]) for row in self.rows if row[1] == status)
