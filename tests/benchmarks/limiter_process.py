@@ -2,10 +2,10 @@
 
     python -m tests.benchmarks.limiter_process < settings.json
 
-Reads one line of JSON: `upstream_port`, `gateway_ports`, `weights` (a share of the requests for each
-of them), `secret`, `requests_per_second` and `seconds`. Prints a line when it begins, and at the end
-one of JSON: `answers`, a list of [seconds since the beginning at which it was due, status (0 for
-none), milliseconds from then to the answer].
+Reads one line of JSON: `upstream_port`, `gateway_ports`, `weights` (a share of the requests for
+each of them), `secret`, `requests_per_second` and `seconds`. Prints a line when it begins, and at
+the end one of JSON: `answers`, a list of [seconds since the beginning at which it was due, status
+(0 for none), milliseconds from then to the answer].
 
 The loop is open: a request is sent when it is due, whatever became of those before, on an idle
 connection or else on a new one. Which gateway it goes to is dealt out evenly. One that is not there
