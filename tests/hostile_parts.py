@@ -322,7 +322,7 @@ class Mad:
     Attributes:
         seen: requests whose head was read, in order.
         violations: what came that was no request.
-        left: how often a connection ended under an answer.
+        left: targets of requests whose connection ended under them.
         go_on: for what waits for a word.
         taken: bytes of bodies read.
     """
@@ -330,16 +330,21 @@ class Mad:
     port: int
     seen: list[Seen] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
-    left: int = 0
+    left: list[str] = field(default_factory=list)
     connections: int = 0
     taken: int = 0
     go_on: threading.Event = field(default_factory=threading.Event)
+
+    def was_left(self, what: str) -> bool:
+        """Whether the gateway ended the connection of a request that asked for `what`."""
+        return any(f"do={what}" in target for target in self.left)
 
     def forget(self) -> None:
         """Begin anew."""
         self.seen.clear()
         self.violations.clear()
-        self.left = self.taken = 0
+        self.left.clear()
+        self.taken = 0
         self.go_on.clear()
 
 
@@ -380,7 +385,7 @@ class _Handler(socketserver.BaseRequestHandler):
         except NotHttpError as error:
             mad.violations.append(str(error))
         except (EndedError, OSError):
-            mad.left += 1
+            mad.left.append(self.seen.target)
         return False
 
     def _take(self) -> None:
@@ -538,6 +543,7 @@ RAW: dict[str, bytes] = {
     "http09": b"<html>hello</html>",
     "bad_version": b"HTTP/9.9 200 OK\r\ncontent-length: 0\r\n\r\n",
     "bad_status": b"HTTP/1.1 9999 OK\r\ncontent-length: 0\r\n\r\n",
+    "status_600": b"HTTP/1.1 600 OK\r\ncontent-length: 0\r\n\r\n",
     "no_status": b"HTTP/1.1 OK\r\ncontent-length: 0\r\n\r\n",
     "two_lengths": b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 20\r\n\r\n{}",
     "both_lengths": (

@@ -197,7 +197,7 @@ def parse_answer(block: bytes, method: str) -> AnswerHead:
     is_old = version == b"HTTP/1.0 "
     if (version != b"HTTP/1.1 " and not is_old) or len(status) != 3 or not status.isdigit():  # noqa: PLR2004
         raise _malformed("no status line")
-    if line[12:13] not in (b"", b" ") or status[:1] == b"0":
+    if line[12:13] not in (b"", b" ") or not b"1" <= status[:1] <= b"5":
         raise _malformed("no status line")
     head = AnswerHead(int(status), headers)
     head.length = _length(special, UNTIL_CLOSE, is_old=is_old)

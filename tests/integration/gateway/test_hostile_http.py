@@ -554,6 +554,21 @@ def test_nothing_is_read_after_an_error(gateway: Fort):
     assert gateway.mad.seen == []
 
 
+def test_nothing_is_read_after_a_farewell(gateway: Fort):
+    """Whoever says `Connection: close` has said all; so has HTTP/1.0."""
+    for last in (
+        request(key=KEY, headers=("Connection: close",)),
+        request(key=KEY, headers=("Connection: keep-alive, Close",)),
+        request(key=KEY, version="HTTP/1.0"),
+    ):
+        gateway.mad.forget()
+        with gateway.wire() as wire:
+            answer = wire.send(last + SMUGGLED).answer()
+            assert (answer.status, answer.value("connection")) == (200, "close")
+            assert wire.is_over()
+        assert len(gateway.mad.seen) == 1
+
+
 def test_a_client_that_closes_its_half_is_not_left_hanging(gateway: Fort):
     """It gets its answer whole, or an end; half a request gets an end."""
     with gateway.wire() as wire:
@@ -674,7 +689,7 @@ def test_a_stream_that_nobody_reads_is_held_back(gateway: Fort):
         until(lambda: _is_still(lambda: gateway.mad.taken))
         assert gateway.mad.taken < 32 * 1024 * 1024
         assert gateway.resident_bytes() - before < 16 * 1024 * 1024
-    until(lambda: gateway.mad.left == 1)
+    until(lambda: gateway.mad.was_left("for_ever"))
 
 
 def test_a_body_that_nobody_takes_is_held_back(gateway: Fort):
@@ -696,10 +711,10 @@ def test_a_body_that_nobody_takes_is_held_back(gateway: Fort):
 def test_whoever_leaves_takes_the_call_along(gateway: Fort):
     """The service's connection ends when the client's does."""
     with gateway.wire() as wire:
-        wire.send(request(f"{PATH}?do=stall", key=KEY))
-        until(lambda: len(gateway.mad.seen) == 1)
-        assert gateway.mad.left == 0
-    until(lambda: gateway.mad.left == 1)
+        wire.send(request(f"{PATH}?do=stall&who=me", key=KEY))
+        until(lambda: any("who=me" in seen.target for seen in gateway.mad.seen))
+        assert not gateway.mad.was_left("stall&who=me")
+    until(lambda: gateway.mad.was_left("stall&who=me"))
 
 
 def _is_still(value) -> bool:

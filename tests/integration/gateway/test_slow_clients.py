@@ -139,7 +139,7 @@ def test_a_client_that_does_not_read_is_let_go(gateway: Fort):
     with gateway.wire() as wire:
         wire.send(request(f"{PATH}?do=for_ever", key=KEY))
         assert wire.head().status == 200
-        until(lambda: gateway.mad.left == 1)
+        until(lambda: gateway.mad.was_left("for_ever"))
         with pytest.raises(EndedError):
             list(wire.chunks())
 
