@@ -6,6 +6,7 @@ other act touches what it is about.
 """
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -36,7 +37,7 @@ SUSPENDED = 1_000
 
 
 @dataclass
-class Act:
+class Act(ABC):
     """One command.
 
     Attributes:
@@ -50,20 +51,20 @@ class Act:
     number: int
     answer: httpx.Response | None = field(default=None, init=False)
 
-    async def prepare(self) -> None:
+    async def prepare(self) -> None:  # noqa: B027 - most acts need nothing
         """Make what it is about, while the service lives."""
 
+    @abstractmethod
     async def send(self) -> httpx.Response:
         """Send the command, the first time or again."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def is_done(self) -> bool:
         """Whether the tables say that it took effect."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def repeat(self) -> Counter[tuple[str, str]]:
         """Send it again and judge the answer; the events that it must have come to, in all."""
-        raise NotImplementedError
 
     async def _has(self, statement: str, *values: object) -> bool:
         return bool(await self.platform.execute(f"SELECT FROM {statement}", *values))
