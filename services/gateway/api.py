@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from http import HTTPStatus
 from typing import Final
 
 from services.gateway.domain import CLIENT_GONE, REQUEST_ID, Rejection
@@ -11,6 +12,7 @@ from services.gateway.http1.deadlines import Deadlines
 from services.gateway.http1.server import Connection, Turn
 from services.gateway.http1.upstream import Pool, UpstreamError
 from services.gateway.http1.wire import STATUS_LINES, RequestHead, WireError, lines
+from services.gateway.limiter import Verdict
 from services.gateway.metrics import NO_ROUTE, GatewayMetrics
 from services.gateway.request_ids import request_ids
 from services.gateway.summaries import Row, Tally
@@ -88,6 +90,8 @@ class Gateway:
             (b"content-length", b"%d" % len(body)),
             (b"connection", b"close"),
         ]
+        if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
+            headers.append((b"retry-after", b"1"))
         head = STATUS_LINES[error.status] + lines(headers) + self.deadlines.date
         connection.write(head + b"\r\n" + body)
 
@@ -124,7 +128,7 @@ class Gateway:
         reason = "" if passage.rejection is None else passage.rejection.reason
         if reason:
             self._metrics.refusals.labels(reason).inc()
-        elif any(verdict and verdict.over for verdict in (passage.verdict, passage.granular)):
+        elif _is_over(passage.verdict) or _is_over(passage.granular):
             self._metrics.over_in_shadow.inc()
         caller = passage.caller
         if passage.route is None or (caller is None and reason not in _OF_NOBODY):
@@ -196,6 +200,10 @@ class _Told:
 
     def on_writable(self) -> None:
         """The answer is out already."""
+
+
+def _is_over(verdict: Verdict | None) -> bool:
+    return verdict is not None and verdict.over
 
 
 def _endpoint(exchange: Exchange) -> str:

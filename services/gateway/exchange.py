@@ -14,7 +14,6 @@ from typing import Final, Protocol
 from services.gateway.domain import (
     REQUEST_ID,
     Passage,
-    RawHeaders,
     Rejection,
     Request,
     forwarded,
@@ -45,12 +44,11 @@ log = logging.getLogger(__name__)
 _LENGTH: Final = b"content-length"
 _JSON: Final = b"content-type: application/json\r\n"
 _STREAM: Final = b"text/event-stream"
-_RATES: Final = (
-    b"x-ratelimit-limit",
-    b"x-ratelimit-remaining",
-    b"ratelimit-policy",
-    b"ratelimit",
+_LENGTH_ALONE: Final = frozenset((_LENGTH,))
+_LENGTH_AND_RATES: Final = frozenset(
+    (_LENGTH, b"x-ratelimit-limit", b"x-ratelimit-remaining", b"ratelimit-policy", b"ratelimit")
 )
+"""Headers of a service that are not told: how long the body is, and what only the door knows."""
 _BODILESS: Final = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
 _BUG: Final = Rejection(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal error", "bug")
 _TEXTS: Final = {
@@ -242,11 +240,16 @@ class Exchange:
 
     def on_answer(self, head: AnswerHead) -> None:
         """Send the head of the answer."""
-        headers = passed_back(head.headers)
-        is_stream = any(
-            name == b"content-type" and value.startswith(_STREAM) for name, value in headers
-        )
-        self._write_head(head.status, self._told(headers), head.length)
+        told = []
+        is_stream = False
+        dropped = _LENGTH_AND_RATES if self.passage.verdict is not None else _LENGTH_ALONE
+        for pair in passed_back(head.headers):
+            name = pair[0]
+            if name not in dropped:
+                told.append(b"%b: %b\r\n" % pair)
+                if name == b"content-type":
+                    is_stream = pair[1].startswith(_STREAM)
+        self._write_head(head.status, b"".join(told), head.length)
         if is_stream:
             self._gateway.on_stream(self)
             if self._gateway.is_draining:
@@ -358,11 +361,6 @@ class Exchange:
         if self._head.length == CHUNKED and not self._collects:
             link.write(LAST_CHUNK)
         link.end()
-
-    def _told(self, headers: RawHeaders) -> bytes:
-        """A service's headers, beside the framing and what only the door knows."""
-        dropped = (_LENGTH,) if self.passage.verdict is None else (_LENGTH, *_RATES)
-        return b"".join([b"%b: %b\r\n" % pair for pair in headers if pair[0] not in dropped])
 
     def _write_head(self, status: int, told: bytes, length: int) -> None:
         """Send the head: `told` and what every answer has."""

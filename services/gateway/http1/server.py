@@ -287,8 +287,7 @@ class Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         """End now."""
-        if not self._is_over:
-            self._transport.abort()
+        self._transport.abort()
 
     # Reading.
 

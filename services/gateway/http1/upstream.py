@@ -9,6 +9,7 @@ that met the very moment is sent once more.
 
 import asyncio
 import contextlib
+import logging
 import ssl
 from collections import deque
 from collections.abc import AsyncIterator
@@ -28,6 +29,8 @@ from services.gateway.http1.wire import (
     body_of,
     parse_answer,
 )
+
+log = logging.getLogger(__name__)
 
 KEEP_ALIVE_SECONDS: Final = 3.0
 """Below the 5 s after which our services close idle connections: else a request may meet the end
@@ -125,7 +128,11 @@ class Link(asyncio.Protocol):
         self._is_sent = False
         self._interims = 0
         self.deadline = NEVER
-        sender.on_link(self)
+        try:
+            sender.on_link(self)
+        except Exception:
+            log.exception("bug")
+            self._fail(_broken("a bug of ours"))
 
     def write(self, data: bytes) -> None:
         """Send a part of the request."""
@@ -149,7 +156,8 @@ class Link(asyncio.Protocol):
         if self._is_paused and not self._is_over:
             self._is_paused = False
             self._transport.resume_reading()
-            self.deadline = self._pool.silence_deadline()
+            if self._is_sent:
+                self.deadline = self._pool.silence_deadline()
 
     def abandon(self) -> None:
         """Nobody waits for the answer any more."""
@@ -203,6 +211,9 @@ class Link(asyncio.Protocol):
             self._read_body(data)
         except WireError as error:
             self._fail(_broken(error.text))
+        except Exception:
+            log.exception("bug")
+            self._fail(_broken("a bug of ours"))
 
     def on_deadline(self) -> None:
         """The service was silent for too long, or the link idle for long enough."""
@@ -334,6 +345,7 @@ class Pool:
         self._links: set[Link] = set()
         self._idle: list[Link] = []
         self._opening = 0
+        self._is_closed = False
         self._waiting: deque[tuple[float, Sender]] = deque()
         deadlines.add(self)
 
@@ -401,7 +413,8 @@ class Pool:
         self.deadline = self._waiting[0][0] if self._waiting else NEVER
 
     def close(self) -> None:
-        """Close all links."""
+        """Close all links, those that are being opened as soon as they are."""
+        self._is_closed = True
         self.deadlines.discard(self)
         for link in tuple(self._links):
             link.abandon()
@@ -431,7 +444,10 @@ class Pool:
         self._links.add(link)
         self.deadlines.add(link)
         link.deadline = self.deadlines.now + KEEP_ALIVE_SECONDS
-        self.give_back(link)
+        if self._is_closed:
+            link.abandon()
+        else:
+            self.give_back(link)
 
 
 @asynccontextmanager

@@ -30,7 +30,8 @@ _NAMES_MAX: Final = 1_024
 _TOKEN: Final = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _METHOD_LETTERS: Final = b"-ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _VISIBLE: Final = bytes(range(0x21, 0x7F))
-_TEXT: Final = b"\t\r\n" + bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100))
+_LETTERS: Final = b"\t" + bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100))
+_TEXT: Final = b"\r\n" + _LETTERS
 _AUTHORITY: Final = (
     b"-._~%!$&'()*+,;=:[]0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 )
@@ -214,10 +215,8 @@ _Special = list[tuple[bytes, bytes]]
 def _fields(block: bytes) -> tuple[bytes, Headers, _Special]:
     """The first line, all fields, and those of them that decide about framing."""
     line, *rest = block.split(b"\r\n")
-    if block.count(b"\n") != len(rest) or block.count(b"\r") != len(rest):
-        raise _malformed("a line ends with CR and LF, and neither stands alone")
-    if block.translate(None, _TEXT):
-        raise _malformed("a control character")
+    if block.translate(None, _LETTERS) != b"\r\n" * len(rest):
+        raise _malformed("a control character, or a line that ends otherwise than with CR and LF")
     headers: Headers = []
     special: _Special = []
     known = _names.get
@@ -233,7 +232,15 @@ def _fields(block: bytes) -> tuple[bytes, Headers, _Special]:
     return line, headers, special
 
 
-_names: dict[bytes, bytes] = {}
+_USUAL: Final = (
+    *(b"Accept", b"Accept-Encoding", b"Accept-Language", b"Authorization", b"Cache-Control"),
+    *(b"Connection", b"Content-Length", b"Content-Type", b"Date", b"Host", b"Idempotency-Key"),
+    *(b"Server", b"Traceparent", b"Transfer-Encoding", b"User-Agent", b"X-Data-Through"),
+    *(b"X-Eflow-API-Key", b"X-Forwarded-For", b"X-Forwarded-Proto", b"X-Request-Id"),
+)
+_names: dict[bytes, bytes] = {
+    spelling: name.lower() for name in _USUAL for spelling in (name, name.lower())
+}
 """Lower-case forms of names that were checked before: clients repeat themselves."""
 
 
@@ -286,10 +293,13 @@ def _origin_form(method: str, target: bytes, host: bytes | None) -> bytes:
 
 def _only(special: _Special, name: bytes) -> bytes | None:
     """The value of a field that may stand once."""
-    found = [value for key, value in special if key == name]
-    if len(found) > 1:
-        raise _malformed(f"{name.decode()} stands twice")
-    return found[0] if found else None
+    found: bytes | None = None
+    for key, value in special:
+        if key == name:
+            if found is not None:
+                raise _malformed(f"{name.decode()} stands twice")
+            found = value
+    return found
 
 
 def _frame_request(head: RequestHead, special: _Special) -> None:
@@ -323,6 +333,11 @@ def _length(special: _Special, default: int, *, is_old: bool) -> int:
 
 
 def _keeps_alive(special: _Special, *, is_old: bool) -> bool:
+    for name, _ in special:
+        if name == b"connection":
+            break
+    else:
+        return not is_old
     options = {
         part.strip(b" \t").lower()
         for name, value in special
