@@ -207,9 +207,9 @@ class Partner:
 
 @asynccontextmanager
 async def open_gateway(
-    surroundings: Gate, *, wait: bool = True, **options
+    surroundings: Gate, *, wait: bool | None = True, **options
 ) -> AsyncIterator[Partner]:
-    """A running gateway, ready unless `wait` is false, that is stopped in order at the end."""
+    """A gateway, stopped in order at the end: ready; running if not `wait`; begun if None."""
     (port,) = free_ports(1)
     upstream = f"http://127.0.0.1:{surroundings.behind.port}"
     settings = GatewaySettings(
@@ -230,7 +230,8 @@ async def open_gateway(
         group.create_task(serve(service, stop))
         partner = Partner(session, stop, f"http://127.0.0.1:{port}")
         try:
-            await _until_up(partner, "/readyz" if wait else "/healthz")
+            if wait is not None:
+                await _until_up(partner, "/readyz" if wait else "/healthz")
             yield partner
         finally:
             stop.set()
