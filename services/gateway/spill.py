@@ -2,14 +2,14 @@
 
 Usage told late was admitted earlier: had it been known then, the bucket would not have been full,
 and refill that ran over would have stayed in it. So what ran over since is given back, up to what
-was admitted. `SPANS_MAX` stretches of time are kept apart, finer the less long ago.
+was admitted. At most `SPANS_MAX` stretches of time are kept apart, finer the less long ago. When
+they are as many, a good part of them is joined at once, so that a request rarely pays for it.
 """
 
 from collections import deque
-from itertools import pairwise
 from typing import Final
 
-SPANS_MAX: Final = 48
+SPANS_MAX: Final = 96
 SPAN_MICROSECONDS: Final = 10_000
 """What runs over within so long is one stretch, even if with pauses."""
 
@@ -56,22 +56,28 @@ class Spill:
         return len(self._spans)
 
     def _run_together(self) -> None:
-        """Make room by joining the two neighbours that are shortest for their age.
+        """Make room by joining neighbours, first those that are shortest for their age.
 
         So a stretch is short for its age, and what ran over in it is misplaced by little of that.
         """
-        spans = self._spans
-        if len(spans) <= SPANS_MAX:
+        spans = list(self._spans)
+        if len(spans) < SPANS_MAX:
             return
         now = spans[-1][1]
-        _, where = min(
-            ((later[1] - earlier[0]) / (now - later[1] + SPAN_MICROSECONDS), index)
-            for index, (earlier, later) in enumerate(pairwise(spans))
+        shortest_first = sorted(
+            range(len(spans) - 1),
+            key=lambda at: (
+                (spans[at + 1][1] - spans[at][0]) / (now - spans[at + 1][1] + SPAN_MICROSECONDS)
+            ),
         )
-        began, _, units = spans[where]
-        _, ended, more = spans[where + 1]
-        spans[where] = (began, ended, units + more)
-        del spans[where + 1]
+        joined = [False] * len(spans)
+        for at in shortest_first[: SPANS_MAX // 2]:
+            if not joined[at] and not joined[at + 1]:
+                joined[at] = joined[at + 1] = True
+                began, _, units = spans[at]
+                _, ended, more = spans[at + 1]
+                spans[at : at + 2] = [(began, began, 0.0), (began, ended, units + more)]
+        self._spans = deque(span for span in spans if span[2] > 0)
 
 
 def _cut(began: int, ended: int, units: float, at: int) -> tuple[float, float, int]:
