@@ -29,10 +29,13 @@ PARTNER_KEY = "X-Eflow-API-Key"
 
 
 @pytest.fixture
-async def old(kafka_bootstrap, database_url, schema, tmp_path) -> Platform:
-    """Where the service whose relay will be stopped finds what it needs."""
-    await create(kafka_bootstrap, *topics.SOURCES)
-    return Platform(kafka_bootstrap, database_url, schema, tmp_path)
+async def old(kafka_broker, database_url, schema, tmp_path) -> Platform:
+    """Where the service whose relay will be stopped finds what it needs.
+
+    Kafka is its own: partners of other tests would have it publish what nobody here counts.
+    """
+    await create(kafka_broker.bootstrap, *topics.SOURCES)
+    return Platform(kafka_broker.bootstrap, database_url, schema, tmp_path)
 
 
 class Gateway:
