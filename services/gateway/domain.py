@@ -1,6 +1,6 @@
 """The rules of the door: what a request may carry on, and what its answer must say. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, Final
@@ -248,21 +248,12 @@ def forwarded(request: Request, identity: str) -> RawHeaders:
     return passed
 
 
-def passed_on(request: Request, identity: str) -> list[tuple[str, str]]:
-    """`forwarded` as text."""
-    return [
-        (name.decode("latin-1"), value.decode(errors="replace"))
-        for name, value in forwarded(request, identity)
-    ]
-
-
-def passed_back(headers: Iterable[tuple[bytes, bytes]]) -> RawHeaders:
-    """The headers of an upstream's answer that the client gets, names in lower case."""
-    lowered = [(name.lower(), value) for name, value in headers]
+def passed_back(headers: RawHeaders) -> RawHeaders:
+    """The headers of an upstream's answer that the client gets; names are in lower case."""
     dropped = _NOT_PASSED_BACK
-    if any(name == b"connection" for name, _ in lowered):
-        dropped |= named_by_connection(lowered)
-    return [(name, value) for name, value in lowered if name not in dropped]
+    if any(name == b"connection" for name, _ in headers):
+        dropped |= named_by_connection(headers)
+    return [header for header in headers if header[0] not in dropped]
 
 
 def named_by_connection(headers: RawHeaders) -> set[bytes]:
