@@ -52,7 +52,8 @@ def _member(value: Any, name: str) -> Any:
 
 
 def _named(items: Any, name: str) -> Iterator[str]:
+    """The items themselves where they are bare names, which reports take too."""
     for item in items if isinstance(items, list) else ():
-        found = _member(item, name)
+        found = _member(item, name) if isinstance(item, dict) else item
         if isinstance(found, str):
             yield found
