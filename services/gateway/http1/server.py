@@ -2,9 +2,10 @@
 
 A connection reads one request, lets its `Turn` answer it, and reads the next only then: pipelined
 requests wait in a bounded buffer, and their answers keep their order. It reads no faster than the
-turn takes the body, and tells the turn when the client reads slowly or leaves. Whatever it waits
-for has a bound: a first byte, a whole head, the next piece of a body and the body's pace, a client
-that does not read. What cannot be understood is answered once, and the connection ends.
+turn takes the body, tells the turn when the client reads slowly or leaves, and begins no turn while
+an earlier answer is unread. Whatever it waits for has a bound: a first byte, a whole head, the next
+piece of a body and the body's pace, a client that does not read. What cannot be understood is
+answered once, and the connection ends.
 
 A connection that ends while the client still sends is half-closed and read on for a moment, since
 a reset could overtake the answer.
@@ -173,7 +174,8 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The client reads slowly."""
         self._is_full = True
-        self._rearm()
+        if not (self._is_over or self._is_lingering):
+            self.deadline = self._deadlines.now + self._bounds.silence_seconds
         if self._turn is not None:
             self._turn.on_full()
 
@@ -183,6 +185,8 @@ class Connection(asyncio.Protocol):
         self._rearm()
         if self._turn is not None:
             self._turn.on_writable()
+        elif not self._is_reading:
+            self._read_held()
 
     def data_received(self, data: bytes) -> None:
         """Bytes."""
@@ -260,13 +264,8 @@ class Connection(asyncio.Protocol):
         if self._is_held:
             self.release_body()
         self._spare_bytes = 0
-        if self._is_reading:
-            return
-        data, self._held = self._held, b""
-        self._pace()
-        self._rearm()
-        if data:
-            self._read(data)
+        if not self._is_reading:
+            self._read_held()
 
     def break_off(self, *, reset: bool) -> None:
         """End in the middle of an answer, so that it cannot be taken for a whole one.
@@ -297,7 +296,7 @@ class Connection(asyncio.Protocol):
         while data and not (self._is_over or self._is_lingering):
             if self._body is not None:
                 data = self._read_body(self._body, data)
-            elif self._turn is not None:
+            elif self._turn is not None or self._is_full:
                 self._held = data
                 break
             else:
@@ -308,6 +307,14 @@ class Connection(asyncio.Protocol):
         self._is_reading = False
         self._pace()
         self._rearm()
+
+    def _read_held(self) -> None:
+        """Go on with what came before its turn."""
+        data, self._held = self._held, b""
+        self._pace()
+        self._rearm()
+        if data:
+            self._read(data)
 
     def _read_head(self, data: bytes) -> bytes | None:
         """Begin the turn of the request whose head is there; None if it is not there yet."""
@@ -404,11 +411,9 @@ class Connection(asyncio.Protocol):
     def _rearm(self) -> None:
         """Set the deadline of what is waited for now."""
         now = self._deadlines.now
-        if self._is_over or self._is_lingering:
+        if self._is_over or self._is_lingering or self._is_full:
             return
-        if self._is_full:
-            self.deadline = now + self._bounds.silence_seconds
-        elif self._body is not None and not self._is_held:
+        if self._body is not None and not self._is_held:
             pace = self._body_bytes / self._bounds.body_bytes_per_second_min
             self.deadline = self._bounds.silence_seconds + min(now, self._body_began + pace)
         elif self._turn is not None:

@@ -1,0 +1,174 @@
+"""Protects a connection's memory and order, on a transport that a test plays."""
+
+import asyncio
+
+import pytest
+
+from services.gateway.http1.deadlines import Deadlines
+from services.gateway.http1.server import BACKLOG_BYTES_MAX, Bounds, Connection, Server
+from services.gateway.http1.wire import HeadLimits, RequestHead, WireError
+from shared.clock import ManualClock
+
+GET = b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n"
+SILENCE_SECONDS = 5.0
+
+
+class Transport(asyncio.Transport):
+    """What a connection tells its socket."""
+
+    def __init__(self, address: str = "203.0.113.7") -> None:
+        super().__init__({"peername": (address, 4711)})
+        self.written = b""
+        self.is_reading = True
+        self.is_aborted = self.has_ended = self.is_shut = False
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+
+    def pause_reading(self) -> None:
+        self.is_reading = False
+
+    def resume_reading(self) -> None:
+        self.is_reading = True
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        self.has_ended = True
+
+    def close(self) -> None:
+        self.is_shut = True
+
+    def abort(self) -> None:
+        self.is_aborted = True
+
+
+class Turn:
+    """A request that is answered when a test says so."""
+
+    def __init__(self, connection: Connection, head: RequestHead) -> None:
+        self.connection = connection
+        self.head = head
+        self.told: list[str] = []
+
+    def start(self) -> None:
+        self.told.append("start")
+
+    def on_body(self, piece: bytes) -> None:
+        self.told.append("body")
+
+    def on_body_end(self) -> None:
+        self.told.append("body end")
+
+    def on_body_fault(self, error: WireError) -> None:
+        self.told.append("fault")
+
+    def on_gone(self) -> None:
+        self.told.append("gone")
+
+    def on_full(self) -> None:
+        self.told.append("full")
+
+    def on_writable(self) -> None:
+        self.told.append("writable")
+
+
+class Handler:
+    """Remembers the turns."""
+
+    def __init__(self) -> None:
+        self.turns: list[Turn] = []
+        self.errors: list[WireError] = []
+
+    def turn(self, connection: Connection, head: RequestHead) -> Turn:
+        self.turns.append(Turn(connection, head))
+        return self.turns[-1]
+
+    def on_unreadable(self, connection: Connection, error: WireError) -> None:
+        self.errors.append(error)
+        connection.write(b"no")
+
+
+class Play:
+    """A server without sockets."""
+
+    def __init__(self, **bounds: int) -> None:
+        self.clock = ManualClock(0.0)
+        self.deadlines = Deadlines(self.clock)
+        self.handler = Handler()
+        usual = {
+            "head": HeadLimits(1_000, 1_000),
+            "connections_max": 100,
+            "header_seconds": 10.0,
+            "keep_alive_seconds": 75.0,
+            "silence_seconds": SILENCE_SECONDS,
+            "body_bytes_per_second_min": 1,
+            "drain_seconds": 1.0,
+        }
+        self.server = Server(self.handler, Bounds(**(usual | bounds)), self.deadlines)
+
+    def connect(self, address: str = "203.0.113.7") -> tuple[Connection, Transport]:
+        """A client."""
+        connection, transport = Connection(self.server), Transport(address)
+        connection.connection_made(transport)
+        return connection, transport
+
+    def wait(self, seconds: float) -> None:
+        """Time passes."""
+        self.clock.advance(seconds)
+        self.deadlines.tick()
+
+    @property
+    def paths(self) -> list[str]:
+        """Of the requests whose turn has come."""
+        return [turn.head.path for turn in self.handler.turns]
+
+
+@pytest.fixture
+def play():
+    return Play()
+
+
+def test_the_next_request_waits_until_the_answer_before_it_was_read(play: Play):
+    """Answers to a client that reads nothing would pile up, one small piece after the other."""
+    connection, _ = play.connect()
+    connection.data_received(GET % 1 + GET % 2)
+    connection.pause_writing()
+    connection.finish()
+    assert play.paths == ["/1"]
+    connection.data_received(GET % 3)
+    assert play.paths == ["/1"]
+    connection.resume_writing()
+    assert play.paths == ["/1", "/2"]
+    connection.finish()
+    assert play.paths == ["/1", "/2", "/3"]
+
+
+def test_what_a_client_sends_while_it_reads_nothing_is_left_to_the_kernel(play: Play):
+    """Beyond the backlog nothing is taken off its socket."""
+    connection, transport = play.connect()
+    connection.data_received(GET % 1)
+    connection.pause_writing()
+    connection.finish()
+    for _ in range(BACKLOG_BYTES_MAX // 1_000 + 1):
+        connection.data_received((GET % 2) * 40)
+    assert not transport.is_reading
+    connection.resume_writing()
+    assert play.paths == ["/1", "/2"]
+
+
+@pytest.mark.parametrize("sends", [False, True])
+def test_a_client_that_reads_nothing_gains_no_time_by_sending(play: Play, sends):
+    """It is cut off when it has not read for so long."""
+    connection, transport = play.connect()
+    connection.data_received(GET % 1)
+    connection.pause_writing()
+    connection.finish()
+    for _ in range(4):
+        play.wait(SILENCE_SECONDS / 4 - 0.1)
+        if sends:
+            connection.data_received(GET % 2)
+    assert not transport.is_aborted
+    play.wait(0.5)
+    assert transport.is_aborted
