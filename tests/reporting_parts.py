@@ -16,8 +16,9 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from services.reporting.facts.tables import TABLE_OF_TOPIC
 from services.reporting.reports.handlers import Reports
-from services.reporting.reports.tables import TABLE_OF_TOPIC
+from services.reporting.rows.handlers import Rows
 from services.reporting.scope import Scope
 from shared import events
 from shared.batches import Item
@@ -306,10 +307,10 @@ async def table(reports: Reports, partner: tuple[int, int], **body: Any) -> list
 
 
 async def search(
-    reports: Reports, parameters: dict[str, str] | None = None, **body: Any
+    rows: Rows, parameters: dict[str, str] | None = None, **body: Any
 ) -> dict[str, Any]:
     """A page of conversions of partner (1, 10) as a program reads it off the wire."""
-    answer = await reports.conversions(
+    answer = await rows.conversions(
         Scope(1, 10), msgspec.json.encode(WIDE | body), parameters or {}
     )
     found: dict[str, Any] = exact(json_bytes(answer.body))

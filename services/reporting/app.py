@@ -1,18 +1,24 @@
 """Wires the reporting service: stores, projections and API, in order of need."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+
+from fastapi import APIRouter
 
 from services.reporting.catalog import api as catalog_api
 from services.reporting.catalog import handlers as catalog
 from services.reporting.catalog import store as catalog_store
 from services.reporting.catalog.domain import Change
 from services.reporting.config import ReportingSettings
+from services.reporting.facts.intake import check_fact
+from services.reporting.facts.tables import TABLE_OF_TOPIC, prepare
 from services.reporting.metrics import ReportingMetrics
 from services.reporting.reports import api as reports_api
-from services.reporting.reports.handlers import Reports, check_fact
-from services.reporting.reports.store import FactStore
-from services.reporting.reports.tables import TABLE_OF_TOPIC
+from services.reporting.reports.handlers import Reports
+from services.reporting.reports.store import ReportStore
+from services.reporting.rows import api as rows_api
+from services.reporting.rows.handlers import Rows
+from services.reporting.rows.store import RowStore
 from services.reporting.scope import Scope
 from shared import topics
 from shared.clickhouse import ClickHouse, open_clickhouse
@@ -64,15 +70,20 @@ async def _opened(
             readers=settings.queries_max,
         )
     )
-    store = FactStore(clickhouse, metrics.read_seconds)
-    await store.prepare(settings.clickhouse_engine)
+    await prepare(clickhouse, settings.clickhouse_engine)
     facts = _facts(settings, clickhouse, metrics)
     things = _things(settings, pool, metrics)
     for name, projection in (("facts", facts), ("catalog", things)):
         lifecycle.run_task(name, projection.run)
         lifecycle.ready_when(name, projection.missing)
         lifecycle.on_drain(projection.drain)
-    return _api(settings, pool, store, facts, things)
+    identity = IdentityCheck(IdentitySigner(settings.identity_secrets.get_secret_value()), CLOCK)
+    app = new_app("Portico reporting", "Partners' reads: reports, conversions, clicks, offers.")
+    for routes in _fact_routes(clickhouse, metrics, facts, identity):
+        app.include_router(routes)
+    for routes in _thing_routes(pool, things, identity):
+        app.include_router(routes)
+    return app
 
 
 def _facts(
@@ -106,13 +117,12 @@ def _things(
     )
 
 
-def _api(
-    settings: ReportingSettings,
-    pool: Pool,
-    store: FactStore,
+def _fact_routes(
+    clickhouse: ClickHouse,
+    metrics: ReportingMetrics,
     facts: Projection[Tracked],
-    things: Projection[Change],
-) -> AsgiApp:
+    identity: IdentityCheck,
+) -> Iterator[APIRouter]:
     topic_of_table = {table: topic for topic, table in TABLE_OF_TOPIC.items()}
 
     def through(scope: Scope, tables: Sequence[str]) -> float:
@@ -120,12 +130,14 @@ def _api(
         read = [topic_of_table[table] for table in tables]
         return min(facts.through(topic, facts.partition_of(topic, key)) for topic in read)
 
-    identity = IdentityCheck(IdentitySigner(settings.identity_secrets.get_secret_value()), CLOCK)
-    app = new_app("Portico reporting", "Partners' reads: reports, conversions, clicks, offers.")
-    app.include_router(reports_api.router(Reports(store, through, CLOCK), identity))
-    app.include_router(
-        catalog_api.router(
-            catalog.Catalog(catalog_store.Store(pool), things.through_all, CLOCK), identity
-        )
-    )
-    return app
+    reports = Reports(ReportStore(clickhouse, metrics.read_seconds), through)
+    yield reports_api.router(reports, identity)
+    rows = Rows(RowStore(clickhouse, metrics.read_seconds), through, CLOCK)
+    yield rows_api.router(rows, identity)
+
+
+def _thing_routes(
+    pool: Pool, things: Projection[Change], identity: IdentityCheck
+) -> Iterator[APIRouter]:
+    offers = catalog.Catalog(catalog_store.Store(pool), things.through_all, CLOCK)
+    yield catalog_api.router(offers, identity)

@@ -15,8 +15,8 @@ from prometheus_client import CollectorRegistry
 
 from services.reporting.catalog import handlers as catalog
 from services.reporting.catalog import store as catalog_store
-from services.reporting.reports import tables
-from services.reporting.reports.handlers import check_fact
+from services.reporting.facts import tables
+from services.reporting.facts.intake import check_fact
 from shared import events, topics
 from shared.clickhouse import ClickHouse, open_clickhouse
 from shared.kafka import open_producer

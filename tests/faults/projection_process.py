@@ -10,7 +10,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from services.reporting.reports.tables import CLICKS, statements
+from services.reporting.facts.tables import CLICKS, prepare
 from shared.clickhouse import open_clickhouse
 from shared.postgres import open_pool
 from shared.projection import ClickHouseSink
@@ -26,8 +26,7 @@ async def main(kind: str, bootstrap: str, group: str, topic: str, where: str) ->
             await projection(bootstrap, group, topics, postgres_sink(pool)).run()
     else:
         async with open_clickhouse(path=Path(place), database=name) as clickhouse:
-            for statement in statements():
-                await clickhouse.command(statement)
+            await prepare(clickhouse)
             sink = ClickHouseSink(clickhouse, {topic: CLICKS})
             await projection(bootstrap, group, topics, sink).run()
 

@@ -12,6 +12,7 @@ from services.audit.api import build_api
 from services.keys import api as keys
 from services.reporting.catalog import api as catalog
 from services.reporting.reports import api as reports
+from services.reporting.rows import api as rows
 from shared.http import new_app
 from tools.docs import asyncapi, configuration, openapi
 
@@ -32,6 +33,7 @@ def _apps() -> list[FastAPI]:
     nothing: Any = lambda: None  # noqa: E731 - stands for every resource that requests would use
     reporting = new_app("reporting", "")
     reporting.include_router(reports.router(nothing, nothing))
+    reporting.include_router(rows.router(nothing, nothing))
     reporting.include_router(catalog.router(nothing, nothing))
     return [build_api(nothing, nothing, nothing), keys.described(), reporting]
 

@@ -11,6 +11,8 @@ from typing import Final
 
 import msgspec
 
+from services.reporting.facts.numbers import number
+
 COUNTS: Final = (
     "imp",
     "unique_click",
@@ -121,13 +123,3 @@ def reporting(sums: Mapping[str, Decimal | int]) -> dict[str, int | msgspec.Raw]
     return {
         name: number(RATIOS[name].of(whole) if name in RATIOS else whole[name]) for name in METRICS
     }
-
-
-def number(value: Decimal | int) -> int | msgspec.Raw:
-    """`value` as the shortest exact JSON number: 25.996, 12.5, 3."""
-    if isinstance(value, int):
-        return value
-    text = f"{value:f}"
-    if "." in text:
-        text = text.rstrip("0").rstrip(".")
-    return msgspec.Raw(b"0" if text in ("-0", "") else text.encode())

@@ -8,11 +8,17 @@ import clickhouse_connect
 import pytest
 from prometheus_client import CollectorRegistry, Histogram
 
+from services.reporting.facts.tables import prepare
 from services.reporting.reports.handlers import Reports
-from services.reporting.reports.store import FactStore
+from services.reporting.reports.store import ReportStore
+from services.reporting.rows.handlers import Rows
+from services.reporting.rows.store import RowStore
 from shared.clickhouse import ENGINE, ClickHouse, open_clickhouse
 from shared.clock import ManualClock
 from tests.reporting_parts import NOW
+
+RETENTION_DAYS = 36_500
+"""Tests tell of fixed days, which must not grow too old."""
 
 
 @pytest.fixture(scope="session")
@@ -43,15 +49,23 @@ async def clickhouse(clickhouse_folder: Path, database: str) -> AsyncIterator[Cl
 
 
 @pytest.fixture
-async def store(clickhouse: ClickHouse) -> FactStore:
-    """The fact tables, empty."""
-    histogram = Histogram("read_seconds", "-", ["read"], registry=CollectorRegistry())
-    store = FactStore(clickhouse, histogram)
-    await store.prepare()
-    return store
+async def facts(clickhouse: ClickHouse) -> ClickHouse:
+    """The test's database with the fact tables, empty."""
+    await prepare(clickhouse, retention_days=RETENTION_DAYS)
+    return clickhouse
 
 
 @pytest.fixture
-def reports(store: FactStore) -> Reports:
-    """The handlers over those tables."""
-    return Reports(store, lambda _scope, _tables: 1.25, ManualClock(NOW))
+def reports(facts: ClickHouse) -> Reports:
+    """The handlers of reports over those tables."""
+    return Reports(ReportStore(facts, _histogram()), lambda _scope, _tables: 1.25)
+
+
+@pytest.fixture
+def rows(facts: ClickHouse) -> Rows:
+    """The handlers of raw rows over those tables."""
+    return Rows(RowStore(facts, _histogram()), lambda _scope, _tables: 1.25, ManualClock(NOW))
+
+
+def _histogram() -> Histogram:
+    return Histogram("read_seconds", "-", ["read"], registry=CollectorRegistry())

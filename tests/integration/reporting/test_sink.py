@@ -4,9 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-import pytest
-
-from services.reporting.reports import tables
+from services.reporting.facts import tables
 from shared.clickhouse import ClickHouse
 from shared.kafka import open_admin
 from shared.projection import ClickHouseSink, Projection
@@ -32,14 +30,6 @@ async def committed(bootstrap: str, group: str) -> dict[int, int]:
     async with open_admin(bootstrap) as admin:
         found = await admin.list_consumer_group_offsets(group)
     return {tp.partition: entry.offset for tp, entry in found.items()}
-
-
-@pytest.fixture
-async def facts(clickhouse: ClickHouse) -> ClickHouse:
-    """A database with the fact tables."""
-    for statement in tables.statements():
-        await clickhouse.command(statement)
-    return clickhouse
 
 
 async def test_what_a_power_cut_took_is_replayed(

@@ -1,10 +1,11 @@
-"""Protects how requests are read: what deployed programs send is understood or refused by name."""
+"""Protects how reports are read: what deployed programs send is understood or refused by name."""
 
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from services.reporting.asking.query import Filter, Query
 from services.reporting.reports import domain
 from shared.errors import InvalidError
 
@@ -15,7 +16,6 @@ BODY = {
     "currency_id": "USD",
     "columns": [{"column": "offer"}],
 }
-NOW = datetime(2026, 4, 1, tzinfo=UTC).timestamp()
 
 
 def interval(zone: Any, since: str, until: str) -> tuple[str, str]:
@@ -91,7 +91,7 @@ def test_what_programs_send_beside_the_reference_is_tolerated() -> None:
     report = domain.read_report(body | {"columns": columns})
     assert report.names == ("sub5", "sub5", "day")
     assert [column.name for column in report.columns] == ["sub5", "sub5", "date"]
-    assert report.query == domain.Query()
+    assert report.query == Query()
 
 
 def test_filters_of_one_type_are_alternatives_and_of_two_are_conditions() -> None:
@@ -100,60 +100,6 @@ def test_filters_of_one_type_are_alternatives_and_of_two_are_conditions() -> Non
     filters = [{"resource_type": name, "filter_id_value": value} for name, value in pairs]
     report = domain.read_report(BODY | {"query": {"filters": filters}})
     assert report.query.filters == (
-        domain.Filter("offer", ("7", "8")),
-        domain.Filter("sub1", ("",)),
+        Filter("offer", ("7", "8")),
+        Filter("sub1", ("",)),
     )
-
-
-@pytest.mark.parametrize(
-    ("parameters", "body", "expected"),
-    [
-        ({}, {}, (1, 50)),
-        ({"page": "3", "page_size": "100"}, {"page": 9, "page_size": 9}, (3, 100)),
-        ({}, {"page": 2, "page_size": "20", "paging": {"page": 7}}, (2, 20)),
-        ({}, {"paging": {"page": 4, "page_size": 30}, "limit": 1}, (4, 30)),
-        ({}, {"pagination": {"page": 5, "page_size": 10}}, (5, 10)),
-        ({}, {"page": 2, "limit": 25}, (2, 25)),
-        ({"page_size": "-1"}, {}, (1, 2_000)),
-        ({"page": "0", "page_size": "0"}, {}, (1, 50)),
-        ({"page_size": "99999"}, {}, (1, 2_000)),
-    ],
-)
-def test_the_page_is_taken_where_programs_put_it(
-    parameters: dict[str, str], body: dict[str, Any], expected: tuple[int, int]
-) -> None:
-    """Query string, body, `paging`, `pagination`, `limit`, in this order; sizes are clamped."""
-    page = domain.read_page(body, parameters)
-    assert (page.number, page.size) == expected
-
-
-def test_a_page_that_is_no_number_is_refused() -> None:
-    """Rather than answered with the first."""
-    with pytest.raises(InvalidError, match="page: must be a whole number"):
-        domain.read_page({}, {"page": "two"})
-
-
-def test_a_cursor_reads_as_it_was_written_and_a_damaged_one_is_refused() -> None:
-    """Also one that decodes to something else."""
-    cursor = domain.write_cursor(1_774_000_000, "a" * 32)
-    assert domain.read_cursor(cursor) == (1_774_000_000, "a" * 32)
-    for damaged in ("", "x", cursor[:-4], cursor.swapcase(), "Mi4xLmE", "ÿ"):
-        with pytest.raises(InvalidError, match="cursor"):
-            domain.read_cursor(damaged)
-
-
-def test_raw_conversions_reach_back_a_year() -> None:
-    """Further back is refused, the future is not."""
-    ahead = BODY | {"from": "2026-03-31", "to": "2026-04-30"}
-    assert domain.read_conversion_search(ahead, {}, now=NOW).with_conversions
-    with pytest.raises(InvalidError, match="365 days"):
-        domain.read_conversion_search(
-            BODY | {"from": "2025-03-20", "to": "2025-04-20"}, {}, now=NOW
-        )
-
-
-@pytest.mark.parametrize("raw", [b"", b"{", b"[]", b'"x"', b"\xff"])
-def test_a_body_that_is_no_object_is_refused(raw: bytes) -> None:
-    """In one line, as an invalid parameter."""
-    with pytest.raises(InvalidError, match="Invalid parameters"):
-        domain.read_body(raw)

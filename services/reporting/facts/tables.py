@@ -12,6 +12,8 @@ not depend on when merges run.
 
 from typing import Final
 
+from shared.clickhouse import ClickHouse
+
 ENGINE: Final = "ReplacingMergeTree({version})"
 """The engine of embedded set-ups; a cluster sets `ReplicatedReplacingMergeTree('…', '…', …)`."""
 RETENTION_DAYS: Final = 400
@@ -150,7 +152,9 @@ _CONVERSION: Final = f"""{_TRACKED}
         MATERIALIZED bitOr(bitShiftLeft(toUInt128(version), 64), toUInt128(_offset)),"""
 
 
-def _table(name: str, columns: str, *, key: str, stamp: str, version: str, engine: str) -> str:
+def _table(
+    name: str, columns: str, *, key: str, stamp: str, version: str, engine: str, days: int
+) -> str:
     return f"""
 CREATE TABLE IF NOT EXISTS {name} ({columns}
     date Date MATERIALIZED toDate(toDateTime({stamp}, 'UTC')),
@@ -159,7 +163,7 @@ CREATE TABLE IF NOT EXISTS {name} ({columns}
 ENGINE = {engine.format(version=version)}
 PARTITION BY toYYYYMM(date)
 ORDER BY (network_id, network_affiliate_id, date, {key})
-TTL date + toIntervalDay({RETENTION_DAYS})
+TTL date + toIntervalDay({days})
 SETTINGS ttl_only_drop_parts = 1, old_parts_lifetime = 60
 """
 
@@ -178,11 +182,12 @@ WHERE network_id = {{network:UInt64}}
 """
 
 
-def statements(engine: str = ENGINE) -> tuple[str, ...]:
+def statements(engine: str = ENGINE, *, retention_days: int = RETENTION_DAYS) -> tuple[str, ...]:
     """What makes a database ready; each statement may be repeated.
 
     Args:
         engine: the table engine with a place for `{version}`, the version column.
+        retention_days: how long facts are kept, by the day they happened.
     """
     click = "is_unique UInt8, error_code UInt32, error_message String DEFAULT 'N/A',"
     return (
@@ -193,6 +198,7 @@ def statements(engine: str = ENGINE) -> tuple[str, ...]:
             stamp="unix_timestamp",
             version="_offset",
             engine=engine,
+            days=retention_days,
         ),
         _table(
             IMPRESSIONS,
@@ -201,6 +207,7 @@ def statements(engine: str = ENGINE) -> tuple[str, ...]:
             stamp="unix_timestamp",
             version="_offset",
             engine=engine,
+            days=retention_days,
         ),
         _table(
             CONVERSIONS,
@@ -209,8 +216,17 @@ def statements(engine: str = ENGINE) -> tuple[str, ...]:
             stamp="conversion_unix_timestamp",
             version="_version",
             engine=engine,
+            days=retention_days,
         ),
         _view(CLICKS, "unix_timestamp"),
         _view(IMPRESSIONS, "unix_timestamp"),
         _view(CONVERSIONS, "conversion_unix_timestamp"),
     )
+
+
+async def prepare(
+    clickhouse: ClickHouse, engine: str = ENGINE, *, retention_days: int = RETENTION_DAYS
+) -> None:
+    """Make the tables and views that are missing; arguments as of `statements`."""
+    for statement in statements(engine, retention_days=retention_days):
+        await clickhouse.command(statement)

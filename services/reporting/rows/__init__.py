@@ -1,0 +1,1 @@
+"""Raw rows of facts: conversions and clicks as they are."""
