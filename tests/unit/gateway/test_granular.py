@@ -3,10 +3,11 @@
 import json
 
 import pytest
-from services.reporting.reports.columns import ALIASES, COLUMNS
 
 from services.gateway.granular import is_granular
-from services.reporting.reports.domain import read_body, read_report
+from services.reporting.asking.members import read_body
+from services.reporting.facts.columns import ALIASES, COLUMNS
+from services.reporting.reports.domain import read_report
 
 INTERVAL = {"from": "2026-11-01", "to": "2026-11-07", "timezone_id": 67, "currency_id": "USD"}
 COARSE = {"offer", "creative", "hour", "date", "day", "week", "month", "year"}
