@@ -33,6 +33,8 @@ Seconds = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
 Text = Annotated[str, msgspec.Meta(max_length=600)]
 """Free text of a partner or a browser; the public API allows 600 characters."""
 LongText = Annotated[str, msgspec.Meta(max_length=4096)]
+Document = Annotated[str, msgspec.Meta(max_length=262_144)]
+"""HTML, terms, lists of lines."""
 Money = Annotated[float, msgspec.Meta(ge=-1e9, le=1e9)]
 """Whole currency units. Doubles carry the 15 digits of ±10⁹ with six decimals exactly."""
 Currency = Annotated[str, msgspec.Meta(pattern="^[A-Z]{3}$")]
@@ -263,8 +265,23 @@ class NetworkProfile(Event, frozen=True, kw_only=True):
     default_tracking_domain: Text = ""
 
 
+class AccountManager(Part, frozen=True, kw_only=True):
+    """Whom at the network a partner turns to."""
+
+    first_name: Text = ""
+    last_name: Text = ""
+    email: Text = ""
+    work_phone: Text = ""
+    cell_phone: Text = ""
+    instant_messaging_id: OptionalId = 0
+    instant_messaging_identifier: Text = ""
+
+
 class PartnerProfile(Event, frozen=True, kw_only=True):
-    """A partner, with what decides whether a key may be issued (topic `network.partners.v1`)."""
+    """A partner, with what decides whether a key may be issued (topic `network.partners.v1`).
+
+    `link_code` is the partner's part of a tracking link, `https://<domain>/<partner>/<offer>/`.
+    """
 
     network_id: Id
     network_affiliate_id: Id
@@ -280,6 +297,8 @@ class PartnerProfile(Event, frozen=True, kw_only=True):
     currency_id: Currency = "USD"
     time_created: Seconds = 0
     time_saved: Seconds = 0
+    link_code: Text = ""
+    account_manager: AccountManager = AccountManager()
 
 
 class OfferCategory(Part, frozen=True, kw_only=True):
@@ -305,15 +324,83 @@ class OfferPayout(Part, frozen=True, kw_only=True):
 
 
 class OfferUrl(Part, frozen=True, kw_only=True):
-    """One further destination of an offer."""
+    """One further destination of an offer; `landing_page_url` as with the offer."""
 
     network_offer_url_id: Id
     name: Text
     preview_url: LongText = ""
+    landing_page_url: LongText = ""
+
+
+class OfferChannel(Part, frozen=True, kw_only=True):
+    """A way of promotion that an offer is for."""
+
+    network_channel_id: Id
+    name: Text
+    status: Text = "active"
+    time_created: Seconds = 0
+    time_saved: Seconds = 0
+
+
+class OfferCreative(Part, frozen=True, kw_only=True):
+    """A banner or text to promote an offer with; sizes are pixels."""
+
+    network_offer_creative_id: Id
+    name: Text
+    creative_type: Text = "image"
+    creative_status: Text = "active"
+    resource_url: LongText = ""
+    html_code: Document = ""
+    width: Small = 0
+    height: Small = 0
+
+
+class TargetingRule(Part, frozen=True, kw_only=True):
+    """Visitors an offer is for, or not for; `code` is ISO 3166's for countries and regions."""
+
+    label: Text
+    code: Text = ""
+    targeting_type: Literal["include", "exclude"] = "include"
+    match_type: Text = "exact"
+
+
+class OfferRuleset(Part, frozen=True, kw_only=True):
+    """Whom an offer is for; empty lists mean everybody."""
+
+    countries: tuple[TargetingRule, ...] = ()
+    regions: tuple[TargetingRule, ...] = ()
+    cities: tuple[TargetingRule, ...] = ()
+    dmas: tuple[TargetingRule, ...] = ()
+    platforms: tuple[TargetingRule, ...] = ()
+    device_types: tuple[TargetingRule, ...] = ()
+    os_versions: tuple[TargetingRule, ...] = ()
+    browsers: tuple[TargetingRule, ...] = ()
+    languages: tuple[TargetingRule, ...] = ()
+    mobile_carriers: tuple[TargetingRule, ...] = ()
+    connection_types: tuple[TargetingRule, ...] = ()
+
+
+class OfferEmail(Part, frozen=True, kw_only=True):
+    """What a mailing for an offer may say; one line each."""
+
+    from_lines: Document = ""
+    subject_lines: Document = ""
+
+
+class OfferEmailOptout(Part, frozen=True, kw_only=True):
+    """Who must not be mailed, and where readers opt out."""
+
+    suppression_file_link: LongText = ""
+    unsub_link: LongText = ""
 
 
 class Offer(Event, frozen=True, kw_only=True):
-    """An offer as far as partners may see it (topic `network.offers.v1`)."""
+    """An offer as far as partners may see it (topic `network.offers.v1`).
+
+    `landing_page_url` is the advertiser's page, told with direct linking alone. `link_code` is the
+    offer's part of a tracking link, `https://<domain>/<partner>/<offer>/`, whose domain is
+    `tracking_domain` or, if empty, the network's default.
+    """
 
     network_id: Id
     network_offer_id: Id
@@ -324,7 +411,7 @@ class Offer(Event, frozen=True, kw_only=True):
     currency_id: Currency = "USD"
     thumbnail_url: LongText = ""
     preview_url: LongText = ""
-    html_description: Annotated[str, msgspec.Meta(max_length=262_144)] = ""
+    html_description: Document = ""
     is_description_plain_text: bool = False
     network_tracking_domain_id: OptionalId = 0
     is_caps_enabled: bool = False
@@ -343,7 +430,7 @@ class Offer(Event, frozen=True, kw_only=True):
     global_payout_cap: Money = 0.0
     is_using_explicit_terms_and_conditions: bool = False
     is_force_terms_and_conditions: bool = False
-    terms_and_conditions: Annotated[str, msgspec.Meta(max_length=262_144)] = ""
+    terms_and_conditions: Document = ""
     is_use_direct_linking: bool = False
     is_using_suppression_list: bool = False
     suppression_list_id: OptionalId = 0
@@ -354,10 +441,22 @@ class Offer(Event, frozen=True, kw_only=True):
     category: OfferCategory = OfferCategory()
     payouts: tuple[OfferPayout, ...] = ()
     urls: tuple[OfferUrl, ...] = ()
+    landing_page_url: LongText = ""
+    link_code: Text = ""
+    tracking_domain: Text = ""
+    channels: tuple[OfferChannel, ...] = ()
+    creatives: tuple[OfferCreative, ...] = ()
+    creative_bundle_url: LongText = ""
+    ruleset: OfferRuleset = OfferRuleset()
+    email: OfferEmail = OfferEmail()
+    email_optout: OfferEmailOptout = OfferEmailOptout()
 
 
 class OfferPartner(Event, frozen=True, kw_only=True):
-    """What one partner has of one offer (topic `network.offer_partners.v1`)."""
+    """What one partner has of one offer (topic `network.offer_partners.v1`).
+
+    Links that are empty are made of the codes of partner and offer, if the network tells them.
+    """
 
     network_id: Id
     network_offer_id: Id
@@ -369,6 +468,7 @@ class OfferPartner(Event, frozen=True, kw_only=True):
     redirect_tracking_url: LongText = ""
     impression_tracking_url: LongText = ""
     custom_payouts: tuple[OfferPayout, ...] = ()
+    blocked_variables_count: Small = 0
 
 
 # --- keys -----------------------------------------------------------------------------------------

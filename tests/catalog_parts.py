@@ -8,7 +8,7 @@ from services.reporting.catalog import domain
 from services.reporting.catalog.store import apply
 from shared import events
 from shared.batches import Item
-from shared.events import NetworkProfile, Offer, OfferPartner, OfferPayout
+from shared.events import NetworkProfile, Offer, OfferPartner, OfferPayout, PartnerProfile
 from shared.kafka import Record
 from shared.postgres import Pool
 
@@ -19,6 +19,7 @@ APPLICATIONS = ("", "pending", "approved", "rejected")
 
 _TOPICS = {
     NetworkProfile: "network.profile.v1",
+    PartnerProfile: "network.partners.v1",
     Offer: "network.offers.v1",
     OfferPartner: "network.offer_partners.v1",
 }
@@ -54,6 +55,16 @@ def profile(network_id: int = 1, version: int = 1, **rest: Any) -> NetworkProfil
     """A network's profile."""
     rest = {"displayed_name": f"Network {network_id}, version {version}"} | rest
     return NetworkProfile(network_id=network_id, version=version, **rest)
+
+
+def partner(
+    partner_id: int, version: int = 1, *, network_id: int = 1, **rest: Any
+) -> PartnerProfile:
+    """A partner's profile."""
+    rest = {"name": f"Partner {partner_id}, version {version}"} | rest
+    return PartnerProfile(
+        network_id=network_id, network_affiliate_id=partner_id, version=version, **rest
+    )
 
 
 def key_bytes(key: domain.Key) -> bytes:

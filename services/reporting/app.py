@@ -1,9 +1,9 @@
 """Wires the reporting service: stores, projections and API, in order of need."""
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from fastapi import APIRouter
+from fastapi import FastAPI
 
 from services.reporting.catalog import api as catalog_api
 from services.reporting.catalog import handlers as catalog
@@ -12,6 +12,8 @@ from services.reporting.catalog.domain import Change
 from services.reporting.config import ReportingSettings
 from services.reporting.facts.intake import check_fact
 from services.reporting.facts.tables import TABLE_OF_TOPIC, prepare
+from services.reporting.meta import api as meta_api
+from services.reporting.meta.handlers import Lists
 from services.reporting.metrics import ReportingMetrics
 from services.reporting.reports import api as reports_api
 from services.reporting.reports.handlers import Reports
@@ -20,6 +22,7 @@ from services.reporting.rows import api as rows_api
 from services.reporting.rows.handlers import Rows
 from services.reporting.rows.store import RowStore
 from services.reporting.scope import Scope
+from services.reporting.traffic import Traffic
 from shared import topics
 from shared.clickhouse import ClickHouse, open_clickhouse
 from shared.clock import SystemClock
@@ -79,10 +82,8 @@ async def _opened(
         lifecycle.on_drain(projection.drain)
     identity = IdentityCheck(IdentitySigner(settings.identity_secrets.get_secret_value()), CLOCK)
     app = new_app("Portico reporting", "Partners' reads: reports, conversions, clicks, offers.")
-    for routes in _fact_routes(clickhouse, metrics, facts, identity):
-        app.include_router(routes)
-    for routes in _thing_routes(pool, things, identity):
-        app.include_router(routes)
+    traffic = _add_facts(app, clickhouse, metrics, facts, identity)
+    _add_things(app, pool, things, traffic, identity)
     return app
 
 
@@ -117,12 +118,13 @@ def _things(
     )
 
 
-def _fact_routes(
+def _add_facts(
+    app: FastAPI,
     clickhouse: ClickHouse,
     metrics: ReportingMetrics,
     facts: Projection[Tracked],
     identity: IdentityCheck,
-) -> Iterator[APIRouter]:
+) -> Traffic:
     topic_of_table = {table: topic for topic, table in TABLE_OF_TOPIC.items()}
 
     def through(scope: Scope, tables: Sequence[str]) -> float:
@@ -131,13 +133,19 @@ def _fact_routes(
         return min(facts.through(topic, facts.partition_of(topic, key)) for topic in read)
 
     reports = Reports(ReportStore(clickhouse, metrics.read_seconds), through)
-    yield reports_api.router(reports, identity)
     rows = Rows(RowStore(clickhouse, metrics.read_seconds), through, CLOCK)
-    yield rows_api.router(rows, identity)
+    app.include_router(reports_api.router(reports, identity))
+    app.include_router(rows_api.router(rows, identity))
+    return Traffic(reports, CLOCK)
 
 
-def _thing_routes(
-    pool: Pool, things: Projection[Change], identity: IdentityCheck
-) -> Iterator[APIRouter]:
-    offers = catalog.Catalog(catalog_store.Store(pool), things.through_all, CLOCK)
-    yield catalog_api.router(offers, identity)
+def _add_things(
+    app: FastAPI,
+    pool: Pool,
+    things: Projection[Change],
+    traffic: Traffic,
+    identity: IdentityCheck,
+) -> None:
+    offers = catalog.Catalog(catalog_store.Store(pool), things.through_all, traffic.today)
+    app.include_router(catalog_api.router(offers, identity))
+    app.include_router(meta_api.router(Lists(traffic.names, CLOCK), identity))

@@ -7,7 +7,7 @@ the IANA name, since the display name and the offset move with daylight saving.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from functools import cached_property
 from types import MappingProxyType
 from typing import Final
@@ -48,6 +48,10 @@ class Timezone:
         """The zone's name for people at `at` (seconds, UTC)."""
         is_daylight = self.daylight and self._offset(utc(at)) > self._standard_offset(utc(at))
         return f"{self.daylight if is_daylight else self.standard} ({self.name})"
+
+    def date(self, at: float) -> date:
+        """The local day at `at` (seconds, UTC)."""
+        return utc(at).astimezone(self.info).date()
 
     def _offset(self, moment: datetime) -> timedelta:
         return moment.astimezone(self.info).utcoffset() or timedelta()

@@ -3,10 +3,11 @@
 Every row of `shared.routes` must be served by the application of its service, and no application
 may serve another; the generator stops otherwise. Authentication and the errors that the doors
 answer are added from the row. Shapes of one name that differ between services get the service's
-name in front. Bodies of the services in `EXAMPLED` have a whole example each.
+name in front. Bodies of the paths that `EXAMPLED` matches have a whole example each.
 """
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, Final
@@ -18,8 +19,10 @@ from shared.routes import ROUTES, Route
 from tools.docs import firehose
 from tools.docs.examples import example_of
 
-EXAMPLED: Final = frozenset({"keys"})
-"""Services whose every request and answer has an example; a member without one stops us."""
+EXAMPLED: Final = re.compile(
+    r"/v1/(networks|partner|shares|meta|affiliates/(?!reporting|dashboard))"
+)
+"""Paths whose every request and answer has an example; a member without one stops us."""
 ERRORS = {
     "400": "Invalid parameters; the text says which.",
     "401": "No key or token (`No Authentication Method Found`), or an unknown one.",
@@ -70,7 +73,7 @@ def document(apps: list[FastAPI]) -> dict[str, Any]:
     schemas = {name: schema for name, schema in schemas.items() if name not in UNUSED}
     schemas |= {"Error": _error_schema()}
     for route in ROUTES:
-        if route.service in EXAMPLED:
+        if EXAMPLED.match(route.template):
             _exemplify(paths[route.template][route.method.lower()], schemas, route)
     return {
         "openapi": "3.1.0",

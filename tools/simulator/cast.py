@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from shared.events import (
+    AccountManager,
     NetworkProfile,
     Offer,
     OfferCategory,
@@ -19,7 +20,10 @@ from shared.events import (
     OfferReference,
     PartnerProfile,
 )
+from tools.simulator import material
 
+_VERSION: Final = 2
+"""Raised when the cast is written otherwise, so that what was kept of an earlier one gives way."""
 DAY: Final = 86_400
 NEW_YORK: Final = 80
 BERLIN: Final = 56
@@ -60,6 +64,7 @@ _GOODS: Final = (
     ("Health", ("Sleep Tracker", "Meal Boxes", "Running Shoes", "Vision Test")),
     ("Software", ("Photo Vault", "Invoice Desk", "Note Garden", "Backup Box")),
 )
+_MANAGERS: Final = (("Noor", "Haddad"), ("Tomás", "Vidal"))
 _VISIBILITIES: Final = ("public", "public", "require_approval", "private")
 _PAYOUT_TYPES: Final = ("cpa", "cps", "cpc", "cpa")
 _APPLICATIONS: Final = ("approved", "approved", "pending", "rejected")
@@ -163,7 +168,7 @@ def _networks() -> Iterator[NetworkProfile]:
     for network_id, name, zone, currency, domain in _NETWORKS:
         yield NetworkProfile(
             network_id=network_id,
-            version=1,
+            version=_VERSION,
             displayed_name=name,
             timezone_id=zone,
             currency_id=currency,
@@ -178,15 +183,24 @@ def _partners(born_at: int) -> Iterator[PartnerProfile]:
             yield PartnerProfile(
                 network_id=network_id,
                 network_affiliate_id=1_000 * (network_id % 100) + rank,
-                version=1,
+                version=_VERSION,
                 name=name,
-                manager=("Noor Haddad", "Tomás Vidal")[rank % 2],
+                manager=" ".join(_MANAGERS[rank % 2]),
+                account_manager=_manager(rank % 2),
+                link_code=material.link_code(1_000 * (network_id % 100) + rank),
                 timezone_id=zone,
                 currency_id=currency,
                 time_created=joined,
                 time_saved=joined,
                 **standing,
             )
+
+
+def _manager(which: int) -> AccountManager:
+    first, last = _MANAGERS[which]
+    return AccountManager(
+        first_name=first, last_name=last, email=f"manager-{which + 1}@network.example"
+    )
 
 
 def _offers(dice: random.Random, born_at: int) -> Iterator[Offer]:
@@ -198,12 +212,11 @@ def _offers(dice: random.Random, born_at: int) -> Iterator[Offer]:
             yield Offer(
                 network_id=network_id,
                 network_offer_id=offer_id,
-                version=1,
+                version=_VERSION,
                 name=name,
                 offer_status="paused" if rank % 11 == 0 else "active",
                 visibility=_VISIBILITIES[rank % 4],
                 currency_id=currency,
-                preview_url=f"https://{name.lower().replace(' ', '-')}.example/",
                 html_description=f"<p>{name}: a {group.lower()} offer.</p>",
                 network_tracking_domain_id=network_id,
                 caps_timezone_id=zone,
@@ -211,6 +224,7 @@ def _offers(dice: random.Random, born_at: int) -> Iterator[Offer]:
                 time_saved=created,
                 category=_category(network_id, group, created),
                 payouts=_payouts(dice, offer_id, _PAYOUT_TYPES[rank % 3]),
+                **material.of_offer(offer_id, rank, name, created),
             )
 
 
@@ -297,19 +311,15 @@ def _row(pair: tuple[int, int, int], **more: Any) -> OfferPartner:
         network_id=network_id,
         network_offer_id=offer_id,
         network_affiliate_id=partner_id,
-        version=1,
+        version=_VERSION,
         **more,
     )
 
 
 def _links(offer: Offer, partner: PartnerProfile) -> dict[str, str]:
+    """The impression link; the tracking link is made of the codes of both."""
     domain = next(row[4] for row in _NETWORKS if row[0] == offer.network_id)
-    path = f"{partner.network_affiliate_id:X}/{offer.network_offer_id:X}/"
-    return {
-        "tracking_url": f"https://{domain}/{path}",
-        "redirect_tracking_url": f"https://{domain}/r/{path}",
-        "impression_tracking_url": f"https://{domain}/i/{path}",
-    }
+    return {"impression_tracking_url": f"https://{domain}/i/{partner.link_code}/{offer.link_code}/"}
 
 
 def _better(payouts: tuple[OfferPayout, ...]) -> tuple[OfferPayout, ...]:

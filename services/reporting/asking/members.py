@@ -53,7 +53,7 @@ def whole(value: Any, name: str) -> int:
     try:
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             raise TypeError(name)  # noqa: TRY301 - one message for all
-        if int(value) != float(value):
+        if isinstance(value, float) and not value.is_integer():
             raise ValueError(name)  # noqa: TRY301
         return int(value)
     except (TypeError, ValueError, OverflowError) as error:

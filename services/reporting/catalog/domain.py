@@ -1,31 +1,30 @@
-"""What decides in the catalog: who may run an offer, and what a batch of changes comes to."""
+"""What decides in the catalog: who sees and runs an offer, what a batch of changes comes to."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, Final, TypeAlias
 
-import msgspec
-
-from services.reporting.catalog import wire
 from shared.errors import InvalidError
-from shared.events import NetworkProfile, Offer, OfferPartner, OfferPayout
+from shared.events import NetworkProfile, Offer, OfferPartner, PartnerProfile
 
-Thing: TypeAlias = Offer | OfferPartner | NetworkProfile
+Thing: TypeAlias = Offer | OfferPartner | NetworkProfile | PartnerProfile
 Key: TypeAlias = tuple[int, ...]
 
 KEY_FIELDS: Final[Mapping[type[Thing], tuple[str, ...]]] = {
     NetworkProfile: ("network_id",),
+    PartnerProfile: ("network_id", "network_affiliate_id"),
     Offer: ("network_id", "network_offer_id"),
     OfferPartner: ("network_id", "network_offer_id", "network_affiliate_id"),
 }
 """What the record key of each kind is made of, in order."""
 
 
-# --- who may run an offer -------------------------------------------------------------------------
+# --- who sees and runs an offer -------------------------------------------------------------------
 
 _GRANTED_BY_STAFF: Final = {"visible": True, "hidden": False, "rejected": False}
 _GRANTED_BY_APPLICATION: Final = {"approved": True, "rejected": False}
+_SHOWN: Final = ("active", "paused")
 
 
 def is_active(offer: Offer) -> bool:
@@ -36,6 +35,11 @@ def is_active(offer: Offer) -> bool:
 def is_public(offer: Offer) -> bool:
     """Whether partners may run it of whom nothing else is said."""
     return offer.visibility == "public"
+
+
+def is_private(offer: Offer) -> bool:
+    """Whether only partners see it who were let in."""
+    return offer.visibility == "private"
 
 
 def grant(terms: OfferPartner) -> bool | None:
@@ -51,6 +55,15 @@ def may_run(offer: Offer, terms: OfferPartner | None) -> bool:
     """Whether the partner of `terms` may run `offer` now."""
     own = grant(terms) if terms is not None else None
     return is_active(offer) and (is_public(offer) if own is None else own)
+
+
+def may_see(offer: Offer, terms: OfferPartner | None) -> bool:
+    """Whether the partner of `terms` sees `offer`: to run it, to apply, or that it is paused.
+
+    Lists leave out what is not active.
+    """
+    own = grant(terms) if terms is not None else None
+    return offer.offer_status in _SHOWN and (not is_private(offer) if own is None else own)
 
 
 def affiliate_status(offer: Offer, terms: OfferPartner | None) -> str:
@@ -94,6 +107,7 @@ def kind_of(change: Change) -> type[Thing]:
 
 _IDS: Final[Mapping[type[Thing], Callable[[Any], Key]]] = {
     NetworkProfile: lambda profile: (profile.network_id,),
+    PartnerProfile: attrgetter(*KEY_FIELDS[PartnerProfile]),
     Offer: attrgetter(*KEY_FIELDS[Offer]),
     OfferPartner: attrgetter(*KEY_FIELDS[OfferPartner]),
 }
@@ -167,64 +181,3 @@ def _join(wave: Wave, key: Key, change: Change, document: bytes | None) -> None:
     held = wave.saved.get(key)
     if document is not None and (held is None or held[0].version < change.version):
         wave.saved[key] = (change, document)
-
-
-# --- what partners see ----------------------------------------------------------------------------
-
-_OFFER: Final = tuple(name for name in wire.Offer.model_fields if name in Offer.__struct_fields__)
-_NETWORK: Final = tuple(wire.Network.model_fields)
-_LINKS: Final = ("tracking_url", "redirect_tracking_url", "impression_tracking_url")
-_RULES: Final = tuple(wire.Ruleset.model_fields)
-
-
-def shown_offer(offer: Offer, terms: OfferPartner | None) -> dict[str, Any]:
-    """An offer as `wire.Offer`: what the partner of `terms` sees of it."""
-    links = {name: getattr(terms, name) if terms is not None else "" for name in _LINKS}
-    shown = {name: _number(getattr(offer, name)) for name in _OFFER}
-    category = {"network_category_id": offer.category.network_category_id}
-    return shown | links | category | {"relationship": _relationship(offer, terms)}
-
-
-def _relationship(offer: Offer, terms: OfferPartner | None) -> dict[str, Any]:
-    custom = terms.custom_payouts if terms is not None else ()
-    return {
-        "offer_affiliate_status": affiliate_status(offer, terms),
-        "blocked_variables_count": 0,
-        "category": msgspec.to_builtins(offer.category),
-        "channels": _collection(()),
-        "creatives": _collection(()),
-        "creative_bundle": {"url": ""},
-        "payouts": _collection(map(_payout, offer.payouts)),
-        "custom_payout_settings": _collection(_custom_payout(offer, entry) for entry in custom),
-        "urls": _collection(map(msgspec.to_builtins, offer.urls)),
-        "ruleset": {name: [] for name in _RULES},
-    }
-
-
-def _collection(entries: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    listed = list(entries)
-    return {"total": len(listed), "entries": listed}
-
-
-def _payout(payout: OfferPayout) -> dict[str, Any]:
-    return {name: _number(value) for name, value in msgspec.to_builtins(payout).items()}
-
-
-def _custom_payout(offer: Offer, payout: OfferPayout) -> dict[str, Any]:
-    return _payout(payout) | {
-        "network_id": offer.network_id,
-        "network_offer_id": offer.network_offer_id,
-        "custom_setting_status": "active",
-        "is_custom_payout_enabled": True,
-        "currency_id": offer.currency_id,
-    }
-
-
-def shown_network(profile: NetworkProfile) -> dict[str, Any]:
-    """A network as `wire.Network`."""
-    return {name: getattr(profile, name) for name in _NETWORK}
-
-
-def _number(value: Any) -> Any:
-    """`value`; an amount that is whole, without its point: the shortest exact number."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value

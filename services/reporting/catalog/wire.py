@@ -29,51 +29,51 @@ class Paging(Model):
 class Collection(Model, Generic[M]):
     """Related things."""
 
-    total: int
+    total: int = Field(examples=[1])
     entries: list[M]
 
 
 class Category(Model):
     """What kind of offer it is."""
 
-    network_category_id: int
-    network_id: int
-    name: str
-    status: str
-    time_created: int
-    time_saved: int
+    network_category_id: int = Field(examples=[4])
+    network_id: int = Field(examples=[3])
+    name: str = Field(examples=["Shoes"])
+    status: str = Field(examples=["active"])
+    time_created: int = Field(examples=[1_767_225_600])
+    time_saved: int = Field(examples=[1_767_312_000])
 
 
 class Channel(Model):
     """A way of promotion that the offer is for."""
 
-    network_channel_id: int
-    network_id: int
-    name: str
-    status: str
-    time_created: int
-    time_saved: int
+    network_channel_id: int = Field(examples=[2])
+    network_id: int = Field(examples=[3])
+    name: str = Field(examples=["Email"])
+    status: str = Field(examples=["active"])
+    time_created: int = Field(examples=[1_767_225_600])
+    time_saved: int = Field(examples=[1_767_312_000])
 
 
 class Creative(Model):
     """A banner or text to promote the offer with."""
 
-    network_offer_creative_id: int
-    network_offer_id: int
-    network_id: int
-    name: str
-    creative_type: str
-    creative_status: str
-    resource_url: str
-    html_code: str
-    width: int
-    height: int
+    network_offer_creative_id: int = Field(examples=[61])
+    network_offer_id: int = Field(examples=[70])
+    network_id: int = Field(examples=[3])
+    name: str = Field(examples=["Banner 300x250"])
+    creative_type: str = Field(examples=["image"])
+    creative_status: str = Field(examples=["active"])
+    resource_url: str = Field(examples=["https://shoes.example/banners/300x250.png"])
+    html_code: str = Field(examples=[""])
+    width: int = Field(examples=[300])
+    height: int = Field(examples=[250])
 
 
 class CreativeBundle(Model):
     """All creatives in one file."""
 
-    url: str
+    url: str = Field(examples=["https://shoes.example/creatives.zip"])
 
 
 class Payout(Model):
@@ -90,8 +90,8 @@ class Payout(Model):
 class CustomPayout(Payout):
     """What it pays this partner instead."""
 
-    network_id: int
-    network_offer_id: int
+    network_id: int = Field(examples=[3])
+    network_offer_id: int = Field(examples=[70])
     custom_setting_status: str = Field(examples=["active"])
     is_custom_payout_enabled: bool
     currency_id: str = Field(examples=["USD"])
@@ -100,23 +100,39 @@ class CustomPayout(Payout):
 class Url(Model):
     """A further destination of the offer."""
 
-    network_offer_url_id: int
-    name: str
-    preview_url: str
+    network_offer_url_id: int = Field(examples=[4])
+    name: str = Field(examples=["Sandals"])
+    preview_url: str = Field(examples=["https://shoes.example/sandals"])
 
 
 class Rule(Model):
     """Visitors the offer is for, or not for."""
 
-    label: str
+    label: str = Field(examples=["Chrome"])
     targeting_type: Literal["include", "exclude"]
+    match_type: str = Field(examples=["exact"])
+
+
+class CountryRule(Rule):
+    """Countries the offer is for, or not for; ids as in `/v1/meta/countries`."""
+
+    label: str = Field(examples=["United States"])
+    country_id: int = Field(examples=[840])
+    country_code: str = Field(examples=["US"])
+
+
+class RegionRule(Rule):
+    """Regions the offer is for, or not for."""
+
+    label: str = Field(examples=["Texas"])
+    region_code: str = Field(examples=["TX"])
 
 
 class Ruleset(Model):
     """Whom the offer is for; empty lists mean everybody."""
 
-    countries: list[Rule]
-    regions: list[Rule]
+    countries: list[CountryRule]
+    regions: list[RegionRule]
     cities: list[Rule]
     dmas: list[Rule]
     platforms: list[Rule]
@@ -128,13 +144,27 @@ class Ruleset(Model):
     connection_types: list[Rule]
 
 
+class Email(Model):
+    """What a mailing may say, one line each; empty where the network says nothing."""
+
+    from_lines: str = Field(examples=["Spring Shoes\nThe Shoe People"])
+    subject_lines: str = Field(examples=["New for spring\nFree returns"])
+
+
+class EmailOptout(Model):
+    """Who must not be mailed, and where readers opt out."""
+
+    suppression_file_link: str = Field(examples=["https://optout.example/70.zip"])
+    unsub_link: str = Field(examples=["https://optout.example/70"])
+
+
 class OfferRelationship(Model):
     """What belongs to an offer."""
 
     offer_affiliate_status: Literal[
         "public", "require_approval", "pending", "approved", "rejected"
     ] = Field(description="How you stand with the offer.")
-    blocked_variables_count: int
+    blocked_variables_count: int = Field(examples=[0])
     category: Category
     channels: Collection[Channel]
     creatives: Collection[Creative]
@@ -145,10 +175,12 @@ class OfferRelationship(Model):
     )
     urls: Collection[Url]
     ruleset: Ruleset
+    email: Email
+    email_optout: EmailOptout
 
 
 class Offer(Model):
-    """An offer that you may run."""
+    """An offer as you see it."""
 
     network_offer_id: int = Field(examples=[70])
     network_id: int = Field(examples=[3])
@@ -156,42 +188,51 @@ class Offer(Model):
     offer_status: Literal["active", "paused", "pending", "deleted"]
     visibility: Literal["public", "require_approval", "private"]
     currency_id: str = Field(examples=["USD"])
-    thumbnail_url: str
-    preview_url: str
-    html_description: str
+    thumbnail_url: str = Field(examples=["https://shoes.example/thumbnail.png"])
+    preview_url: str = Field(examples=["https://shoes.example/"])
+    html_description: str = Field(examples=["<p>Shoes for spring.</p>"])
     is_description_plain_text: bool
     tracking_url: str = Field(
-        description="Your own link, as the network published it.",
+        description=(
+            "Your own link; empty while you may not run the offer. With direct linking it is the "
+            "advertiser's page itself, with `_ef_transaction_id`, `oid` and `affid`."
+        ),
         examples=["https://go.network.example/9W598/2CTPL/"],
     )
-    redirect_tracking_url: str
-    impression_tracking_url: str = Field(description="Empty when impressions are not in use.")
-    network_tracking_domain_id: int
+    redirect_tracking_url: str = Field(
+        description="The link through the network's redirect, also with direct linking.",
+        examples=["https://go.network.example/9W598/2CTPL/"],
+    )
+    impression_tracking_url: str = Field(
+        description="Empty when impressions are not in use.",
+        examples=["https://go.network.example/i/9W598/2CTPL/"],
+    )
+    network_tracking_domain_id: int = Field(examples=[1])
     is_caps_enabled: bool = Field(description="If false, no cap holds.")
-    caps_timezone_id: int
-    daily_conversion_cap: int = Field(description="0 for none, as with every cap.")
-    weekly_conversion_cap: int
-    monthly_conversion_cap: int
-    global_conversion_cap: int
-    daily_click_cap: int
-    weekly_click_cap: int
-    monthly_click_cap: int
-    global_click_cap: int
-    daily_payout_cap: float
-    weekly_payout_cap: float
-    monthly_payout_cap: float
-    global_payout_cap: float
+    caps_timezone_id: int = Field(examples=[80])
+    daily_conversion_cap: int = Field(examples=[500], description="0 for none, as with every cap.")
+    weekly_conversion_cap: int = Field(examples=[0])
+    monthly_conversion_cap: int = Field(examples=[0])
+    global_conversion_cap: int = Field(examples=[0])
+    daily_click_cap: int = Field(examples=[0])
+    weekly_click_cap: int = Field(examples=[0])
+    monthly_click_cap: int = Field(examples=[0])
+    global_click_cap: int = Field(examples=[0])
+    daily_payout_cap: float = Field(examples=[0])
+    weekly_payout_cap: float = Field(examples=[0])
+    monthly_payout_cap: float = Field(examples=[25000.5])
+    global_payout_cap: float = Field(examples=[0])
     is_using_explicit_terms_and_conditions: bool
     is_force_terms_and_conditions: bool
-    terms_and_conditions: str
+    terms_and_conditions: str = Field(examples=["No bidding on the brand's name."])
     is_use_direct_linking: bool
     is_using_suppression_list: bool
-    suppression_list_id: int
-    app_identifier: str
-    date_live_until: str
-    time_created: int
-    time_saved: int
-    network_category_id: int
+    suppression_list_id: int = Field(examples=[0])
+    app_identifier: str = Field(examples=[""])
+    date_live_until: str = Field(examples=[""])
+    time_created: int = Field(examples=[1_767_225_600])
+    time_saved: int = Field(examples=[1_767_312_000])
+    network_category_id: int = Field(examples=[4])
     relationship: OfferRelationship
 
 
@@ -207,23 +248,67 @@ class Network(Model):
 
     network_id: int = Field(examples=[3])
     displayed_name: str = Field(examples=["Northwind Partners"])
-    logo_image_url: str
-    favicon_image_url: str
+    logo_image_url: str = Field(examples=["https://network.example/logo.png"])
+    favicon_image_url: str = Field(examples=["https://network.example/favicon.png"])
     language_id: int = Field(examples=[1])
     timezone_id: int = Field(examples=[67])
     currency_id: str = Field(examples=["USD"])
 
 
-class Timezone(Model):
-    """A time zone; match on `timezone`, since name and offset move with daylight saving."""
+class AccountManager(Model):
+    """Whom at the network you turn to."""
 
+    first_name: str = Field(examples=["Noor"])
+    last_name: str = Field(examples=["Haddad"])
+    email: str = Field(examples=["noor.haddad@network.example"])
+    work_phone: str = Field(examples=["+1 555 0100"])
+    cell_phone: str = Field(examples=[""])
+    instant_messaging_id: int = Field(examples=[0])
+    instant_messaging_identifier: str = Field(examples=[""])
+
+
+class AffiliateRelationship(BaseModel):
+    """What was asked for by `relationship`, and nothing else."""
+
+    account_manager: AccountManager | None = None
+    encoded_value: str | None = Field(None, examples=["9W598"], description="Your link code.")
+    reporting: dict[str, float] | None = Field(
+        None,
+        description=(
+            "Every metric of reports, of today so far: your own time zone's day, amounts in your "
+            "currency."
+        ),
+        examples=[{"total_click": 46, "cv": 5, "cvr": 10.87, "revenue": 31.25}],
+    )
+
+
+class Affiliate(Model):
+    """You, as the network knows you."""
+
+    network_affiliate_id: int = Field(examples=[9])
+    network_id: int = Field(examples=[3])
+    name: str = Field(examples=["Cedar Coupons"])
+    account_status: Literal["active", "inactive", "pending", "suspended"]
+    default_currency_id: str = Field(examples=["USD"])
     timezone_id: int = Field(examples=[80])
-    timezone_name: str = Field(examples=["Eastern Standard Time (America/New_York)"])
-    timezone: str = Field(examples=["America/New_York"])
-    utc_offset: str = Field(examples=["-05:00"])
+    time_created: int = Field(examples=[1_767_225_600])
+    time_saved: int = Field(examples=[1_767_225_600])
+    relationship: AffiliateRelationship
 
 
-class Timezones(Model):
-    """All time zones by their id."""
+class Settings(Model):
+    """What your answers and your network's days go by."""
 
-    timezones: list[Timezone]
+    network_affiliate_id: int = Field(examples=[9])
+    network_id: int = Field(examples=[3])
+    timezone_id: int = Field(examples=[80])
+    currency_id: str = Field(examples=["USD"])
+    language_id: int = Field(examples=[1])
+    reporting_timezone_id: int = Field(examples=[67], description="The network's own.")
+    network_currency_id: str = Field(examples=["USD"])
+
+
+class Link(Model):
+    """A link to give to visitors."""
+
+    url: str = Field(examples=["https://go.network.example/9W598/2CTPL/?uid=4"])

@@ -8,25 +8,20 @@ from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 
 import asyncpg
-import httpx
 import pytest
 from prometheus_client import CollectorRegistry
 
-from services.reporting.catalog import domain, wire
-from services.reporting.catalog.api import router
-from services.reporting.catalog.handlers import TOPICS, Catalog, Check
-from services.reporting.catalog.store import Store, apply
+from services.reporting.catalog import domain
+from services.reporting.catalog.handlers import TOPICS, Check
+from services.reporting.catalog.search import OfferSearch
+from services.reporting.catalog.store import Listing, Store, apply
 from services.reporting.paging import Page
 from services.reporting.scope import Scope
-from shared import events, routes
-from shared.clock import ManualClock, rfc3339
-from shared.http import IdentityCheck, new_app
-from shared.identity import HEADER, Identity, IdentitySigner
+from shared import events
 from shared.kafka import open_producer
 from shared.postgres import Pool, migrate, open_pool
 from shared.projection import Limits, PostgresSink, Projection, ProjectionMetrics
-from shared.routes import RouteTable
-from shared.topics import Topic
+from shared.topics import PARTNER_PARTITIONS, Topic
 from tests import projection_parts
 from tests.catalog_parts import (
     APPLICATIONS,
@@ -35,6 +30,7 @@ from tests.catalog_parts import (
     TERMS_VISIBILITIES,
     key_bytes,
     offer,
+    partner,
     payout,
     profile,
     removed,
@@ -46,8 +42,6 @@ from tests.waiting import until
 
 A, B = Scope(1, 9), Scope(1, 10)
 STRANGER = Scope(2, 9)
-THROUGH = 1_767_225_600.25
-SIGNER = IdentitySigner("a-secret-of-the-catalog-test")
 
 
 @pytest.fixture
@@ -62,13 +56,20 @@ def store(pool: Pool) -> Store:
     return Store(pool)
 
 
+ALL = OfferSearch(Page.asked(1, -1))
+
+
 async def runnable(store: Store, scope: Scope = A) -> list[int]:
-    found = await store.runnable(scope, Page.asked(1, -1))
+    return await listed(store, "runnable", scope)
+
+
+async def listed(store: Store, listing: Listing, scope: Scope = A) -> list[int]:
+    found = await store.offers(scope, ALL, listing)
     return [thing.network_offer_id for thing, _ in found.rows]
 
 
 async def names(store: Store, scope: Scope = A) -> list[str]:
-    found = await store.runnable(scope, Page.asked(1, -1))
+    found = await store.offers(scope, ALL, "runnable")
     return [thing.name for thing, _ in found.rows]
 
 
@@ -150,6 +151,32 @@ async def test_a_removal_of_a_thing_never_seen_is_remembered(pool: Pool, store: 
     assert await runnable(store) == [70]
 
 
+async def test_a_row_of_the_release_before_is_private_until_it_is_read_again(
+    pool: Pool, store: Store
+) -> None:
+    """That release knows nothing of the columns beside the document; the log brings them."""
+    await write(pool, offer(70), offer(71, visibility="private"))
+    await pool.execute("UPDATE offers SET described = NULL, visibility = NULL, name = NULL")
+    assert await listed(store, "visible") == []
+    assert await runnable(store) == [70]
+    await write(pool, offer(70), offer(71, visibility="private"))
+    assert await listed(store, "visible") == [70]
+    shoes = OfferSearch(Page(), text="offer 70")
+    assert (await store.offers(A, shoes, "visible")).total_count == 1
+
+
+async def test_a_row_that_the_release_before_changed_shows_nothing_by_old_columns(
+    pool: Pool, store: Store
+) -> None:
+    """An offer that became private during an upgrade is not listed by what it was before."""
+    await write(pool, offer(70))
+    await pool.execute(
+        "UPDATE offers SET version = 2, is_public = false, document = $1::json",
+        events.encode(offer(70, 2, visibility="private")).decode(),
+    )
+    assert await listed(store, "visible") == []
+
+
 async def test_removed_terms_leave_the_offers_own_rule(pool: Pool, store: Store) -> None:
     """A partner who was hidden sees a public offer again; one who was let in loses a private one."""
     hidden, granted = terms(70, 9, visibility="hidden"), terms(71, 9, visibility="visible")
@@ -182,7 +209,7 @@ async def test_any_history_in_any_batches_ends_as_its_changes_one_by_one(
                 await write(pool, *batch)
                 batch = []
         await write(pool, *batch)
-        found = await store.runnable(Scope(network_id, 9), Page.asked(1, -1))
+        found = await store.offers(Scope(network_id, 9), ALL, "runnable")
         assert [(thing.network_offer_id, thing.version) for thing, _ in found.rows] == [
             (offer_id, version)
             for offer_id, (version, is_there) in sorted(account.items())
@@ -193,11 +220,11 @@ async def test_any_history_in_any_batches_ends_as_its_changes_one_by_one(
 # --- who may run what -----------------------------------------------------------------------------
 
 
-async def test_the_query_lists_exactly_what_the_rule_allows(pool: Pool, store: Store) -> None:
+async def test_the_queries_list_exactly_what_the_rules_allow(pool: Pool, store: Store) -> None:
     """Every combination of status, visibility, terms and application, one offer each."""
     said = [None, *itertools.product(TERMS_VISIBILITIES, APPLICATIONS)]
     changes: list[domain.Change] = []
-    expected = []
+    runs, sees = [], []
     for offer_id, (status, visibility, own) in enumerate(
         itertools.product(OFFER_STATUSES, OFFER_VISIBILITIES, said), start=1
     ):
@@ -205,10 +232,13 @@ async def test_the_query_lists_exactly_what_the_rule_allows(pool: Pool, store: S
         row = own and terms(offer_id, 9, visibility=own[0], application_status=own[1])
         changes += [thing, row] if row else [thing]
         if domain.may_run(thing, row):
-            expected.append(offer_id)
+            runs.append(offer_id)
+        if domain.is_active(thing) and domain.may_see(thing, row):
+            sees.append(offer_id)
     await write(pool, *changes)
-    assert await runnable(store) == expected
-    assert 0 < len(expected) < len(said) * 12
+    assert await runnable(store) == runs
+    assert await listed(store, "visible") == sees
+    assert 0 < len(runs) < len(sees) < len(said) * 12
 
 
 async def test_a_partner_never_sees_what_is_another_partners(pool: Pool, store: Store) -> None:
@@ -224,9 +254,12 @@ async def test_a_partner_never_sees_what_is_another_partners(pool: Pool, store: 
         terms(80, 9, network_id=2, visibility="visible"),
         profile(1),
         profile(2),
+        partner(9),
+        partner(10),
+        partner(9, network_id=2),
     )
     of_a, of_b, of_stranger = [
-        (await store.runnable(scope, Page())).rows for scope in (A, B, STRANGER)
+        (await store.offers(scope, ALL, "runnable")).rows for scope in (A, B, STRANGER)
     ]
     assert [(thing.network_offer_id, own.network_affiliate_id) for thing, own in of_a] == [
         (70, 9),
@@ -238,6 +271,9 @@ async def test_a_partner_never_sees_what_is_another_partners(pool: Pool, store: 
     ]
     assert [(thing.network_id, thing.network_offer_id) for thing, _ in of_stranger] == [(2, 80)]
     assert (await store.network(STRANGER)).network_id == 2
+    for scope in (A, B, STRANGER):
+        whom, _ = await store.partner(scope)
+        assert (whom.network_id, whom.network_affiliate_id) == dataclasses.astuple(scope)
 
 
 @pytest.fixture
@@ -260,16 +296,20 @@ async def test_a_query_that_forgot_its_scope_finds_nothing(
 ) -> None:
     """Row-level security, behind the store's conditions, where the service has its own role."""
     await write(pool, offer(70), terms(70, 9), terms(70, 10), profile(1), offer(80, network_id=2))
-    for table in ("offers", "offer_partners", "networks"):
+    await write(pool, partner(9), partner(10))
+    for table in ("offers", "offer_partners", "networks", "partners"):
         assert await ordinary.fetchval(f"SELECT count(*) FROM {table}") == 0
     async with ordinary.transaction():
         await ordinary.execute(
             "SELECT set_config('portico.network_id', '1', true),"
             " set_config('portico.network_affiliate_id', '9', true)"
         )
-        partners = await ordinary.fetch("SELECT network_affiliate_id FROM offer_partners")
+        partners = await ordinary.fetch(
+            "SELECT network_affiliate_id FROM offer_partners"
+            " UNION ALL SELECT network_affiliate_id FROM partners"
+        )
         offers = await ordinary.fetch("SELECT network_offer_id FROM offers")
-    assert [row["network_affiliate_id"] for row in partners] == [9]
+    assert [row["network_affiliate_id"] for row in partners] == [9, 9]
     assert [row["network_offer_id"] for row in offers] == [70]
     assert await ordinary.fetchval("SELECT count(*) FROM offers") == 0
 
@@ -281,189 +321,6 @@ async def test_the_projection_writes_under_the_policies(ordinary: asyncpg.Connec
         await ordinary.execute("INSERT INTO networks (network_id, version) VALUES (1, 1)")
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         await ordinary.execute("INSERT INTO networks (network_id, version) VALUES (2, 1)")
-
-
-# --- the routes -----------------------------------------------------------------------------------
-
-
-@pytest.fixture
-async def client(store: Store) -> AsyncIterator[httpx.AsyncClient]:
-    clock = ManualClock()
-    app = new_app("test", "test")
-    app.include_router(router(Catalog(store, lambda: THROUGH, clock), IdentityCheck(SIGNER, clock)))
-    transport = httpx.ASGITransport(app=app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-        yield client
-
-
-def signed(path: str, scope: Scope = A) -> dict[str, str]:
-    identity = Identity(
-        network_id=scope.network_id,
-        network_affiliate_id=scope.network_affiliate_id,
-        request_id="r1",
-        client_ip="127.0.0.1",
-        method="GET",
-        path=path,
-        expires_at=int(ManualClock().time()) + 30,
-    )
-    return {HEADER: SIGNER.sign(identity)}
-
-
-async def get(client: httpx.AsyncClient, path: str, scope: Scope = A, **query) -> httpx.Response:
-    return await client.get(path, params=query, headers=signed(path, scope))
-
-
-OFFERS, NETWORK, ZONES = (
-    "/v1/affiliates/offersrunnable",
-    "/v1/affiliates/network",
-    "/v1/meta/timezones",
-)
-
-
-async def test_offers_answer_in_their_documented_shape(client, pool: Pool) -> None:
-    """Every member there, of its type, and none beside them."""
-    await write(
-        pool,
-        offer(70, payouts=(payout(25.996),), html_description="a\x00b"),
-        terms(70, 9, custom_payouts=(payout(31.0),)),
-        offer(71),
-    )
-    answer = await get(client, OFFERS)
-    assert answer.status_code == 200
-    page = wire.OffersPage.model_validate(answer.json(), strict=True)
-    assert [shown.network_offer_id for shown in page.offers] == [70, 71]
-    assert page.offers[0].tracking_url == "https://go.example/1/9/70/"
-    assert page.offers[0].html_description == "a\x00b"
-    assert page.offers[0].relationship.offer_affiliate_status == "public"
-    assert b'"payout_amount":25.996,' in answer.content
-    assert b'"payout_amount":31,' in answer.content
-
-
-async def test_no_offers_are_an_empty_list(client) -> None:
-    """200, never 404, as every list."""
-    answer = await get(client, OFFERS)
-    assert answer.status_code == 200
-    assert answer.json() == {
-        "offers": [],
-        "paging": {"page": 1, "page_size": 50, "total_count": 0},
-    }
-
-
-async def test_pages_hold_each_offer_once_in_order(client, pool: Pool) -> None:
-    """Until the first page that is shorter than its echoed size."""
-    ids = random.Random(7).sample(range(1, 10_000), 53)
-    await write(pool, *(offer(offer_id) for offer_id in ids))
-    seen: list[int] = []
-    for number in itertools.count(1):
-        body = (await get(client, OFFERS, page=number, page_size=10)).json()
-        assert body["paging"] == {"page": number, "page_size": 10, "total_count": 53}
-        seen += [shown["network_offer_id"] for shown in body["offers"]]
-        if len(body["offers"]) < 10:
-            break
-    assert seen == sorted(ids)
-
-
-@pytest.mark.parametrize(
-    ("query", "echo", "length"),
-    [
-        ({}, (1, 50), 50),
-        ({"page": 0, "page_size": 0}, (1, 50), 50),
-        ({"page_size": -1}, (1, 2_000), 60),
-        ({"page_size": 5_000}, (1, 2_000), 60),
-        ({"page": 2}, (2, 50), 10),
-        ({"page": 3}, (3, 50), 0),
-        ({"page": 10**20, "page_size": -7}, (1_000_000_000, 2_000), 0),
-        ({"relationship": "all", "filter": "offer_status=active", "search": "x"}, (1, 50), 50),
-        ({"relationship": ""}, (1, 50), 50),
-    ],
-)
-async def test_page_parameters_are_clamped_and_echoed(
-    client, pool: Pool, query, echo, length
-) -> None:
-    """Unknown parameters are tolerated; the count is of all pages, also behind the last."""
-    await write(pool, *(offer(offer_id) for offer_id in range(1, 61)))
-    body = (await get(client, OFFERS, **query)).json()
-    assert body["paging"] == {"page": echo[0], "page_size": echo[1], "total_count": 60}
-    assert len(body["offers"]) == length
-
-
-async def test_a_page_that_is_no_number_is_refused(client) -> None:
-    """400 in wire form, naming the parameter."""
-    answer = await get(client, OFFERS, page="two")
-    assert answer.status_code == 400
-    assert "page" in answer.json()["error"]
-
-
-async def test_the_network_answers_in_its_documented_shape(client, pool: Pool) -> None:
-    """The caller's own network, whichever others there are."""
-    await write(pool, profile(1, displayed_name="Northwind", timezone_id=80), profile(2))
-    answer = await get(client, NETWORK)
-    assert wire.Network.model_validate(answer.json(), strict=True)
-    assert answer.json() == {
-        "network_id": 1,
-        "displayed_name": "Northwind",
-        "logo_image_url": "",
-        "favicon_image_url": "",
-        "language_id": 1,
-        "timezone_id": 80,
-        "currency_id": "USD",
-    }
-
-
-async def test_a_network_that_is_not_known_is_not_found(client, pool: Pool) -> None:
-    """In wire form, and another network is no answer."""
-    await write(pool, profile(2))
-    answer = await get(client, NETWORK)
-    assert answer.status_code == 404
-    assert answer.json()["Error"] == answer.json()["error"] == "Not Found"
-
-
-async def test_time_zones_answer_99_with_their_offset_now(client) -> None:
-    """The clock stands at 1 January 2026: winter in New York."""
-    answer = await get(client, ZONES)
-    zones = wire.Timezones.model_validate(answer.json(), strict=True).timezones
-    assert [zone.timezone_id for zone in zones] == list(range(1, 100))
-    assert zones[79].model_dump() == {
-        "timezone_id": 80,
-        "timezone_name": "Eastern Standard Time (America/New_York)",
-        "timezone": "America/New_York",
-        "utc_offset": "-05:00",
-    }
-
-
-async def test_every_answer_says_how_fresh_it_is(client, pool: Pool) -> None:
-    """The catalog's log time for what is read from it, this moment for what is computed."""
-    await write(pool, profile(1))
-    found = [(await get(client, path)).headers["x-data-through"] for path in (OFFERS, NETWORK)]
-    assert found == [rfc3339(THROUGH)] * 2
-    assert (await get(client, ZONES)).headers["x-data-through"] == rfc3339(ManualClock().time())
-
-
-@pytest.mark.parametrize("path", [OFFERS, NETWORK, ZONES])
-async def test_nobody_is_answered_without_a_doors_word(client, path) -> None:
-    """A request that came past the doors has no identity."""
-    assert (await client.get(path)).status_code == 401
-
-
-@pytest.mark.parametrize("path", [OFFERS, NETWORK])
-async def test_a_caller_who_is_no_partner_is_refused(client, path) -> None:
-    """Staff come in with zeros, and no row is theirs."""
-    answer = await get(client, path, Scope(0, 0))
-    assert (answer.status_code, answer.json()["error"]) == (403, "Forbidden")
-
-
-def test_the_router_serves_rows_of_the_route_table(store: Store) -> None:
-    """Each of its paths is one that the gateway forwards to reporting."""
-    app = new_app("test", "test")
-    app.include_router(
-        router(Catalog(store, lambda: 0.0, ManualClock()), IdentityCheck(SIGNER, ManualClock()))
-    )
-    paths = set(app.openapi()["paths"])
-    assert paths == {OFFERS, NETWORK, ZONES}
-    for path in paths:
-        found = RouteTable().find("GET", path)
-        assert found is not None
-        assert found in routes.of_service("reporting")
 
 
 # --- from the log ---------------------------------------------------------------------------------
@@ -496,7 +353,7 @@ async def test_the_catalog_follows_the_log(
 ) -> None:
     """Savings, older versions, removals; a record that is none goes to the dead letters."""
     topics = renamed(unique)
-    of_network, of_offers, of_terms = topics
+    of_network, _, of_offers, of_terms = topics
     await projection_parts.create(kafka_bootstrap, *topics)
     projection = Projection(
         kafka_bootstrap,
@@ -530,4 +387,5 @@ async def test_the_catalog_follows_the_log(
 
 
 def _through(projection: Projection[domain.Change], topic: Topic) -> float:
-    return min(projection.through(topic.name, number) for number in range(topic.partitions or 1))
+    partitions = topic.partitions or PARTNER_PARTITIONS
+    return min(projection.through(topic.name, number) for number in range(partitions))

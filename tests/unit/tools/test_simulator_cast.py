@@ -1,9 +1,10 @@
 """The simulated networks hold every case that the platform has to tell apart."""
 
+import re
 from collections import Counter
 
 from shared.events import decode, encode
-from tools.simulator import cast
+from tools.simulator import cast, material
 
 BORN_AT = 1_767_225_600
 
@@ -44,6 +45,30 @@ def test_the_cast_covers_every_standing_and_visibility() -> None:
         assert any(row.in_onboarding for row in own)
         assert any(row.has_fraud_flag for row in own)
         assert sum(row.account_status == "active" for row in own) >= 5
+
+
+def test_everybody_has_a_link_code_of_their_own() -> None:
+    """Codes look like the originals; a link with another's code would pay another."""
+    everybody = cast.make(1, BORN_AT)
+    for things in (everybody.partners, everybody.offers):
+        codes = [thing.link_code for thing in things]
+        assert len(set(codes)) == len(codes)
+        assert all(re.fullmatch("[A-Z2-9]{5}", code) for code in codes)
+    assert len({material.link_code(number) for number in range(100_000)}) == 100_000
+
+
+def test_the_offers_cover_what_an_offer_can_have() -> None:
+    """Rules, caps, mailings, direct linking: somebody has each, somebody none."""
+    offers = cast.make(1, BORN_AT).offers
+    for has in (
+        lambda offer: offer.is_use_direct_linking and offer.landing_page_url,
+        lambda offer: offer.is_caps_enabled,
+        lambda offer: offer.email.from_lines and offer.email_optout.unsub_link,
+        lambda offer: offer.ruleset.countries,
+        lambda offer: offer.ruleset.platforms,
+    ):
+        assert 0 < sum(bool(has(offer)) for offer in offers) < len(offers)
+    assert all(offer.urls and offer.creatives and offer.channels for offer in offers)
 
 
 def test_only_who_may_run_an_offer_has_traffic_on_it() -> None:

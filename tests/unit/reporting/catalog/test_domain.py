@@ -1,14 +1,13 @@
-"""Protects what a batch comes to, what a record's key proves, and what partners see of a thing."""
+"""Protects what a batch comes to, and what a record's key proves."""
 
 import pytest
 
-from services.reporting.catalog import domain, wire
+from services.reporting.catalog import domain
 from services.reporting.catalog.handlers import Check
 from shared import events
 from shared.errors import InvalidError
-from shared.events import Offer, OfferCategory, OfferPartner, OfferUrl
-from shared.http import json_bytes
-from tests.catalog_parts import item, offer, payout, profile, record, removed, terms
+from shared.events import Offer, OfferPartner
+from tests.catalog_parts import item, offer, record, removed
 
 CHECK = Check()
 OFFERS = "network.offers.v1"
@@ -102,98 +101,3 @@ def test_a_removal_of_no_thing_is_refused(key) -> None:
     """The message shows the key and what it should be made of."""
     with pytest.raises(InvalidError, match="network_id:network_offer_id"):
         CHECK(record(OFFERS, key, None))
-
-
-# --- what partners see ----------------------------------------------------------------------------
-
-RICH = offer(
-    70,
-    3,
-    network_id=3,
-    visibility="require_approval",
-    daily_payout_cap=1000.5,
-    category=OfferCategory(network_category_id=4, network_id=3, name="Shoes"),
-    payouts=(payout(25.996), payout(5.0, 701)),
-    urls=(OfferUrl(network_offer_url_id=1, name="Sale"),),
-)
-OWN = terms(
-    70,
-    9,
-    network_id=3,
-    application_status="approved",
-    redirect_tracking_url="https://go.example/r/",
-    impression_tracking_url="https://go.example/i/",
-    custom_payouts=(payout(31.25),),
-)
-
-
-@pytest.mark.parametrize("own", [OWN, None])
-def test_an_offer_has_every_member_of_its_shape_and_no_other(own) -> None:
-    """Programs read members without asking whether they are there."""
-    shown = domain.shown_offer(RICH, own)
-    assert set(shown) == set(wire.Offer.model_fields)
-    assert wire.Offer.model_validate(shown, strict=True)
-
-
-def test_an_offer_shows_what_the_network_said_of_it() -> None:
-    """Base members come unchanged, related ones counted."""
-    shown = domain.shown_offer(RICH, OWN)
-    assert (shown["network_offer_id"], shown["name"]) == (70, "Offer 70, version 3")
-    assert shown["network_category_id"] == 4
-    assert shown["relationship"]["category"]["name"] == "Shoes"
-    assert shown["relationship"]["payouts"]["total"] == 2
-    assert shown["relationship"]["urls"]["entries"] == [
-        {"network_offer_url_id": 1, "name": "Sale", "preview_url": ""}
-    ]
-
-
-def test_an_offer_shows_the_partners_own_links_and_payouts() -> None:
-    """What is agreed with the partner stands beside what everybody gets."""
-    shown = domain.shown_offer(RICH, OWN)
-    assert shown["tracking_url"] == "https://go.example/3/9/70/"
-    assert shown["redirect_tracking_url"] == "https://go.example/r/"
-    assert shown["impression_tracking_url"] == "https://go.example/i/"
-    custom = shown["relationship"]["custom_payout_settings"]
-    assert custom["total"] == 1
-    assert custom["entries"][0]["payout_amount"] == 31.25
-    assert custom["entries"][0]["network_offer_id"] == 70
-    assert shown["relationship"]["payouts"]["entries"][0]["payout_amount"] == 25.996
-
-
-def test_an_offer_without_terms_has_empty_links() -> None:
-    """Empty text, not null, where nothing is set."""
-    shown = domain.shown_offer(RICH, None)
-    assert shown["tracking_url"] == shown["redirect_tracking_url"] == ""
-    assert shown["relationship"]["custom_payout_settings"] == {"total": 0, "entries": []}
-
-
-@pytest.mark.parametrize(
-    ("amount", "text"),
-    [
-        (25.996, b"25.996"),
-        (5.0, b"5"),
-        (0.0, b"0"),
-        (-0.0, b"0"),
-        (1e9, b"1000000000"),
-        (0.1, b"0.1"),
-    ],
-)
-def test_money_is_the_shortest_exact_number(amount, text) -> None:
-    """Programs add amounts up and compare for equality."""
-    shown = domain.shown_offer(offer(1, payouts=(payout(amount),)), None)
-    entry = shown["relationship"]["payouts"]["entries"][0]
-    assert b'"payout_amount":%b,' % text in json_bytes(entry)
-
-
-def test_a_description_with_control_characters_is_escaped() -> None:
-    """Deployed programs fail on raw ones."""
-    shown = domain.shown_offer(offer(1, html_description="a\x00b\x1f\n"), None)
-    assert rb'"html_description":"a\u0000b\u001f\n"' in json_bytes(shown)
-
-
-def test_a_network_shows_its_branding_and_nothing_internal() -> None:
-    """The version is the platform's own business."""
-    shown = domain.shown_network(profile(3, 7, currency_id="EUR", timezone_id=56))
-    assert wire.Network.model_validate(shown, strict=True)
-    assert (shown["network_id"], shown["currency_id"], shown["timezone_id"]) == (3, "EUR", 56)
-    assert "version" not in shown

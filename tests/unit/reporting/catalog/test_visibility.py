@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from services.reporting.catalog.domain import affiliate_status, may_run
+from services.reporting.catalog.domain import affiliate_status, may_run, may_see
 from tests.catalog_parts import (
     APPLICATIONS,
     OFFER_STATUSES,
@@ -54,6 +54,21 @@ def test_who_may_run_an_active_offer(place, visibility, said) -> None:
     """Public offers by default; others by a grant; nobody who was hidden or rejected."""
     runs, _ = RULES[said]
     assert may_run(offer(70, visibility=visibility), said_of_partner(said)) is runs[place]
+
+
+@pytest.mark.parametrize("said", RULES)
+@pytest.mark.parametrize(("place", "visibility"), PLACES)
+@pytest.mark.parametrize("offer_status", OFFER_STATUSES)
+def test_who_sees_an_offer(place, visibility, said, offer_status) -> None:
+    """Whoever may run it or apply for it, also while it is paused; private ones by a grant."""
+    standing = RULES[said][1][place]
+    refused = standing == "rejected"
+    let_in = RULES[said][0][place] and visibility != "public"
+    expected = not refused and (visibility != "private" or let_in)
+    shown = may_see(
+        offer(70, visibility=visibility, offer_status=offer_status), said_of_partner(said)
+    )
+    assert shown is (expected and offer_status in ("active", "paused"))
 
 
 @pytest.mark.parametrize("said", RULES)
