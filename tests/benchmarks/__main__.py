@@ -58,7 +58,7 @@ def main(prefix: str) -> int:
         print(f"No figure begins with {prefix!r}.")
         return 2
     console, figures = Console(width=None if sys.stdout.isatty() else 120), []
-    with open_context() as context:
+    with open_context(prefix) as context:
         for module in chosen:
             console.print(f"measuring {', '.join(module.NAMES)} …")
             measured = uvloop.run(module.run(context))

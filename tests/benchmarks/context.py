@@ -18,11 +18,13 @@ class Context:
         kafka_bootstrap: `host:port` of a running Kafka.
         database_url: `postgresql://…` of a running Postgres.
         folder: empty at first; deleted after the run.
+        prefix: of the figures that were asked for; others need not be measured.
     """
 
     kafka_bootstrap: str
     database_url: str
     folder: Path
+    prefix: str = ""
 
     def unique(self, name: str) -> str:
         """A name that nothing else has."""
@@ -30,11 +32,11 @@ class Context:
 
 
 @contextmanager
-def open_context() -> Iterator[Context]:
-    """A context; what was started for it stops at the end."""
+def open_context(prefix: str = "") -> Iterator[Context]:
+    """A context for the figures whose names begin with `prefix`; what was started for it stops at the end."""
     with (
         backends.kafka() as kafka_bootstrap,
         backends.postgres() as database_url,
         TemporaryDirectory(prefix="portico-bench-") as folder,
     ):
-        yield Context(kafka_bootstrap, database_url, Path(folder))
+        yield Context(kafka_bootstrap, database_url, Path(folder), prefix)
