@@ -14,8 +14,10 @@ from services.gateway.http1.upstream import Pool, UpstreamError
 from services.gateway.http1.wire import STATUS_LINES, RequestHead, WireError, lines
 from services.gateway.limiter import Verdict
 from services.gateway.metrics import NO_ROUTE, GatewayMetrics
+from services.gateway.pages import Pages
 from services.gateway.request_ids import request_ids
 from services.gateway.summaries import Row, Tally
+from services.gateway.told import Told
 from shared.clock import Clock
 from shared.http import OPERATIONS, OperationsAnswers
 from shared.routes import Route
@@ -33,6 +35,7 @@ class Gateway:
         door: judges requests.
         pools: the way to each service.
         operations: answers local callers about the process.
+        pages: answers partners who read.
         tally: counts requests for the access summaries.
         metrics: counts them for operators.
         clock: the time.
@@ -48,6 +51,7 @@ class Gateway:
         door: Door,
         pools: Mapping[str, Pool],
         operations: OperationsAnswers,
+        pages: Pages,
         *,
         tally: Tally,
         metrics: GatewayMetrics,
@@ -62,6 +66,7 @@ class Gateway:
         metrics.in_flight.set_function(lambda: self.in_flight)
         self._pools = pools
         self._operations = operations
+        self._pages = pages
         self._tally = tally
         self._metrics = metrics
         self._ids = request_ids()
@@ -75,9 +80,19 @@ class Gateway:
         ):
             found = self._operations.answer(head.path, connection.peer)
             if found is not None:
-                return _Told(connection, *found)
+                status, media_type, body = found
+                headers = ((b"content-type", media_type.encode()),)
+                return Told(connection, head.method, status, headers, body)
+        if self._pages.has(head.path):
+            return self._page(connection, head)
         self.in_flight += 1
         return Exchange(self, connection, head, next(self._ids))
+
+    def _page(self, connection: Connection, head: RequestHead) -> Turn:
+        status, headers, body = self._pages.answer(head, connection.peer)
+        self._metrics.pages.labels(str(int(status))).inc()
+        told = [*headers, (REQUEST_ID, next(self._ids).encode())]
+        return Told(connection, head.method, status, told, body)
 
     def on_unreadable(self, connection: Connection, error: WireError) -> None:
         """Say in wire form what cannot be understood."""
@@ -154,52 +169,6 @@ class Gateway:
             observe = self._metrics.seconds.labels(template, str(status)).observe
             self._seconds[template, status] = observe
         observe(seconds)
-
-
-class _Told:
-    """The turn of a request that is answered by itself.
-
-    Args:
-        connection: where it came from.
-        status: of the answer.
-        media_type: likewise.
-        body: likewise.
-    """
-
-    def __init__(self, connection: Connection, status: int, media_type: str, body: bytes) -> None:
-        self._connection = connection
-        self._status = status
-        self._body = body
-        self._media_type = media_type
-
-    def start(self) -> None:
-        """Answer."""
-        headers = [
-            (b"content-type", self._media_type.encode()),
-            (b"content-length", b"%d" % len(self._body)),
-        ]
-        if not self._connection.keeps_alive():
-            headers.append((b"connection", b"close"))
-        self._connection.write(STATUS_LINES[self._status] + lines(headers) + b"\r\n" + self._body)
-        self._connection.finish()
-
-    def on_body(self, piece: bytes) -> None:
-        """Nobody wants it."""
-
-    def on_body_end(self) -> None:
-        """Nobody waits for it."""
-
-    def on_body_fault(self, error: WireError) -> None:
-        """The answer is out already."""
-
-    def on_gone(self) -> None:
-        """The answer is out already."""
-
-    def on_full(self) -> None:
-        """The answer is out already."""
-
-    def on_writable(self) -> None:
-        """The answer is out already."""
 
 
 def _is_over(verdict: Verdict | None) -> bool:

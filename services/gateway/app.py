@@ -14,6 +14,7 @@ from services.gateway.http1.server import Bounds, Server
 from services.gateway.http1.upstream import Reach, open_pools
 from services.gateway.http1.wire import HeadLimits
 from services.gateway.metrics import GatewayMetrics
+from services.gateway.pages import Pages
 from services.gateway.summaries import Reporter, Tally
 from services.gateway.usage import UsageExchange
 from shared.access import AccessReplicas, AccessTable, parse_proxies
@@ -76,12 +77,14 @@ def build(
     metrics.observe_replicas(replicas)
     metrics.observe_usage(exchange.gauges())
     metrics.observe_summaries(lambda: reporter.confirmed, lambda: tally.dropped)
+    trusted, limits = parse_proxies(settings.trusted_proxies), _limits(settings)
+    pages = Pages(clock, limits.token_budget, trusted)
     door = Door(
         AccessTable.over(replicas, stale_seconds=settings.stale_seconds),
         IdentitySigner(settings.identity_secrets.get_secret_value()),
         clock,
-        trusted=parse_proxies(settings.trusted_proxies),
-        limits=_limits(settings),
+        trusted=trusted,
+        limits=limits,
         shared=exchange.budgets,
     )
 
@@ -94,6 +97,7 @@ def build(
                 door,
                 pools,
                 OperationsAnswers(lifecycle.missing, metrics.render),
+                pages,
                 tally=tally,
                 metrics=metrics,
                 clock=clock,

@@ -92,6 +92,12 @@ class GatewayMetrics:
             "How many requests would a budget in shadow mode have refused?",
             registry=self._registry,
         )
+        self.pages = Counter(
+            "gateway_pages",
+            "How many requests for the pages for partners were answered, by status?",
+            ("status",),
+            registry=self._registry,
+        )
         self.upstream_failures = Counter(
             "gateway_upstream_failures",
             "How often did a service not answer as it should?",

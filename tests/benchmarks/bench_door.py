@@ -22,6 +22,7 @@ from services.gateway.http1.deadlines import Deadlines
 from services.gateway.http1.server import Connection, Server
 from services.gateway.http1.upstream import Link, Pool
 from services.gateway.metrics import GatewayMetrics
+from services.gateway.pages import Pages
 from services.gateway.request_ids import request_ids
 from services.gateway.sharing import SharedBudgets
 from services.gateway.summaries import Row, Tally
@@ -151,6 +152,7 @@ class Exchanges:
             bench.door,
             {"reporting": pool},
             OperationsAnswers(dict, bench.metrics.render),
+            Pages(bench.clock, Budget(rate=1, burst=1), ()),
             tally=bench.tally,
             metrics=bench.metrics,
             clock=bench.clock,

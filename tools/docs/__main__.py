@@ -1,6 +1,7 @@
 """`python -m tools.docs [--check]`."""
 
 import argparse
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,17 +16,34 @@ from services.reporting.meta import api as meta
 from services.reporting.reports import api as reports
 from services.reporting.rows import api as rows
 from shared.http import new_app
-from tools.docs import asyncapi, configuration, openapi
+from tools.docs import asyncapi, configuration, openapi, partner
+from tools.docs.pages import Pages
 
-FOLDER = Path(__file__).parents[2] / "docs"
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "docs"
+PAGES = ROOT / "services" / "gateway" / "docs"
+"""What the gateway shows partners."""
+GUIDES = ("using-your-api-key", "secret-scanning")
 
 
 def documents() -> dict[Path, str]:
     """The text of every generated file."""
+    whole = openapi.document(_apps())
     return {
         FOLDER / "asyncapi.yaml": _yaml(asyncapi.document()),
-        FOLDER / "openapi.yaml": _yaml(openapi.document(_apps())),
+        FOLDER / "openapi.yaml": _yaml(whole),
         FOLDER / "configuration.md": configuration.document(),
+    } | _for_partners(partner.document(whole))
+
+
+def _for_partners(document: dict[str, Any]) -> dict[Path, str]:
+    pages = Pages()
+    guides = {
+        PAGES / f"{name}.html": pages.guide((FOLDER / f"{name}.md").read_text()) for name in GUIDES
+    }
+    return guides | {
+        PAGES / "openapi.json": json.dumps(document, ensure_ascii=False, indent=1) + "\n",
+        PAGES / "index.html": pages.reference(document),
     }
 
 
@@ -51,15 +69,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing, fail if not current")
     check = parser.parse_args().check
-    stale = [
-        path for path, text in documents().items() if not path.exists() or path.read_text() != text
-    ]
+    wanted = documents()
+    stale = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
     for path in stale:
         if check:
-            print(f"docs/{path.name} is not current: run `make docs` and commit it.")
+            print(f"{path.relative_to(ROOT)} is not current: run `make docs` and commit it.")
         else:
-            path.write_text(documents()[path])
-            print(f"wrote docs/{path.name}")
+            path.write_text(wanted[path])
+            print(f"wrote {path.relative_to(ROOT)}")
     return 1 if check and stale else 0
 
 

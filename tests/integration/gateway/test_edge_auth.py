@@ -346,3 +346,33 @@ def _told(gateway: Fort, address: str) -> dict[tuple[int, str], int]:
                     name = (one.status, one.refusal)
                     found[name] = found.get(name, 0) + one.count
     return found
+
+
+# --- what needs no key ----------------------------------------------------------------------------
+
+
+def test_the_pages_for_partners_need_no_key(gateway: Fort, address):
+    """They are answered here, at any state of the services behind, and again as unchanged."""
+    gateway.mad.forget()
+    with gateway.wire(source=address) as wire:
+        answer = wire.send(request("/docs")).answer()
+        assert (answer.status, answer.value("content-type")) == (200, "text/html; charset=utf-8")
+        assert b"<h1>API reference</h1>" in answer.body
+        assert len(answer.value("x-request-id") or "") == 32
+        tag = answer.value("etag")
+        same = wire.send(request("/docs", headers=(f"If-None-Match: {tag}",))).answer()
+        assert (same.status, same.body) == (304, b"")
+        assert wire.send(request("/docs/openapi.json")).answer().json["openapi"] == "3.1.0"
+        assert wire.send(request("/docs/unknown")).answer().status == 404
+    assert gateway.mad.seen == []
+
+
+@pytest.mark.parametrize("target", ["/docs", "/readyz"])
+def test_head_of_what_is_answered_here_has_no_body(gateway: Fort, target):
+    """Load balancers ask so; a body would be read as the next answer."""
+    with gateway.wire() as wire:
+        for _ in range(2):
+            answer = wire.send(request(target, method="HEAD")).answer(to_head=True)
+            assert answer.status == 200
+            assert int(answer.value("content-length") or "0") > 0
+        assert wire.send(request("/docs")).answer().status == 200

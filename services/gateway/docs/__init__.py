@@ -1,0 +1,1 @@
+"""The pages for partners, as `make docs` wrote them; `services/gateway/pages.py` serves them."""
