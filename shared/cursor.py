@@ -9,6 +9,8 @@ The text is base64url without padding of
     version 1 | types, 1 | network, 8 | partner, 8 | per type: tag 2, topic id 8
     | per type: offset 8 | CRC-32 of all before, 4                     (numbers big-endian)
 
+Cursors of other kinds have a version of their own, and the same text form (`sealed`, `unsealed`).
+
 A type's tag is 16 bits of the CRC-32 of its name; of a topic's id the first 8 of its 16 random
 bytes are kept. Zero bytes after the names fill up to a multiple of three, so that the text of all
 records of a stream begins alike and only the offsets and the checksum are encoded anew.
@@ -75,7 +77,9 @@ class Cursor:
         Raises:
             InvalidError: it is no cursor, or was damaged on the way.
         """
-        raw = _unpacked(text)
+        raw = unsealed(text, VERSION)
+        if len(raw) < _HEAD.size + _SUM.size:
+            raise InvalidError("cursor: cut short or damaged; send it exactly as received")
         _, types, network_id, partner_id = _HEAD.unpack_from(raw)
         names = _HEAD.size
         offsets = _names_end(types)
@@ -121,8 +125,18 @@ def _names_end(types: int) -> int:
     return -(-(_HEAD.size + types * _NAME.size) // 3) * 3
 
 
-def _unpacked(text: str) -> bytes:
-    """The bytes of a cursor, proved whole by its checksum."""
+def sealed(raw: bytes) -> str:
+    """A cursor's bytes, the first of which is its version, as text with a checksum."""
+    whole = raw + _SUM.pack(zlib.crc32(raw))
+    return base64.urlsafe_b64encode(whole).rstrip(b"=").decode()
+
+
+def unsealed(text: str, version: int) -> bytes:
+    """The bytes of a cursor and their checksum, which proves them whole.
+
+    Raises:
+        InvalidError: it is no cursor of this version, or was damaged on the way.
+    """
     if len(text) > TEXT_LENGTH_MAX:
         raise InvalidError("cursor: too long to be one of ours")
     try:
@@ -130,10 +144,10 @@ def _unpacked(text: str) -> bytes:
     except (binascii.Error, ValueError) as error:
         raise InvalidError("cursor: not base64url; send it exactly as received") from error
     is_canonical = base64.urlsafe_b64encode(raw).rstrip(b"=").decode() == text
-    if not is_canonical or len(raw) < _HEAD.size + _SUM.size:
+    if not is_canonical or len(raw) <= _SUM.size:
         raise InvalidError("cursor: cut short or damaged; send it exactly as received")
     if zlib.crc32(raw[: -_SUM.size]) != _SUM.unpack(raw[-_SUM.size :])[0]:
         raise InvalidError("cursor: damaged (checksum); send it exactly as received")
-    if raw[0] != VERSION:
+    if raw[0] != version:
         raise InvalidError(f"cursor: version {raw[0]} is unknown here; start anew")
     return raw

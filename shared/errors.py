@@ -71,9 +71,18 @@ class ConflictError(RejectedError):
 
 
 class GoneError(RejectedError):
-    """What was asked for existed and cannot be had any more."""
+    """What was asked for existed and cannot be had any more.
+
+    Attributes:
+        oldest: the cursor of the oldest place that can be served, where there are places; callers
+            find it in the answer.
+    """
 
     status = HTTPStatus.GONE
+
+    def __init__(self, message: str = "", oldest: str = "") -> None:
+        super().__init__(*([message] if message else []))
+        self.oldest = oldest
 
 
 class TooManyError(PorticoError):

@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 
 from shared.clock import Clock, SystemClock
 from shared.errors import (
+    GoneError,
     PorticoError,
     RejectedError,
     TooManyError,
@@ -73,7 +74,8 @@ def error_response(error: PorticoError, request_id: str = "") -> Response:
     if isinstance(error, UnavailableError):
         log.warning("unavailable", extra={"reason": text, "request_id": request_id})
         text = "Temporarily unavailable."
-    return JsonResponse(error_body(text), status_code=status, headers=headers)
+    place = {"oldest": error.oldest} if isinstance(error, GoneError) and error.oldest else {}
+    return JsonResponse(error_body(text, **place), status_code=status, headers=headers)
 
 
 OPERATIONS: Final = ("/healthz", "/readyz", "/metrics")

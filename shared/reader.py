@@ -78,10 +78,6 @@ class PositionGoneError(GoneError):
     Types whose place is still there keep it in `oldest`.
     """
 
-    def __init__(self, message: str, oldest: str) -> None:
-        super().__init__(message)
-        self.oldest = oldest
-
 
 class Fetched(NamedTuple):
     """What a fetch of one partition brought: all records up to `position`."""

@@ -22,7 +22,6 @@ from shared.http import (
     error_response,
 )
 from shared.routes import RouteTable, of_service
-from shared.tail import PositionGoneError
 
 METHOD_NOT_ALLOWED: Final = 405
 _LATIN: Final = "latin-1"
@@ -52,7 +51,7 @@ class FirehoseApp:
             try:
                 await self._stream(scope, receive, send)
             except PorticoError as error:
-                refusal = _refusal(error, scope["request_id"])
+                refusal = error_response(error, scope["request_id"])
         if refusal is not None:
             self._metrics.refusals.labels(str(refusal.status_code)).inc()
             await refusal(scope, receive, send)
@@ -107,14 +106,6 @@ def _nothing() -> None:
 
 def _headers(scope: Scope) -> dict[str, str]:
     return {name.decode(_LATIN): value.decode(_LATIN) for name, value in scope["headers"]}
-
-
-def _refusal(error: PorticoError, request_id: str) -> Response:
-    answer = error_response(error, request_id)
-    if not isinstance(error, PositionGoneError):
-        return answer
-    headers = {REQUEST_ID_HEADER: request_id}
-    return JsonResponse(error_body(error.message, oldest=error.oldest), error.status, headers)
 
 
 def _connection(scope: Scope, receive: Receive, send: Send, request: StreamRequest) -> Connection:
