@@ -8,7 +8,7 @@ Seconds are the age of the first record not applied.
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -87,16 +87,30 @@ class ProjectionMetrics:
         )
 
 
+class Stored(NamedTuple):
+    """How far one partition is stored.
+
+    Attributes:
+        offset: every record before it is.
+        through_ms: log time up to which every record is; 0 if it is not known.
+    """
+
+    offset: int
+    through_ms: int
+
+
 @dataclass(frozen=True, slots=True)
 class Lag:
     """How far one partition is behind at one moment.
 
     Attributes:
+        stored: the first offset not applied.
         records: offsets between the stored one and the end, 0 if no record is among them.
         seconds: age of the first record not applied.
         through_ms: log time up to which everything is stored; 0 if it is not known.
     """
 
+    stored: int
     records: int
     seconds: float
     through_ms: int
@@ -113,8 +127,9 @@ def lag_of(*, stored: int, end: int, asked_ms: int, first_ms: int | None) -> Lag
             `stored` and `end` (transactions leave offsets without one).
     """
     if stored >= end or first_ms is None:
-        return Lag(0, 0.0, asked_ms)
-    return Lag(end - stored, max(0.0, (asked_ms - first_ms) / 1000), min(asked_ms, first_ms - 1))
+        return Lag(stored, 0, 0.0, asked_ms)
+    seconds = max(0.0, (asked_ms - first_ms) / 1000)
+    return Lag(stored, end - stored, seconds, min(asked_ms, first_ms - 1))
 
 
 class LagMonitor:
@@ -226,6 +241,11 @@ class LagMonitor:
     ) -> None:
         found[partition] = records[0].timestamp if records else None
         consumer.pause(partition)
+
+    def stored(self, partition: TopicPartition) -> Stored:
+        """How far `partition` was stored at the last reading; nothing if there was none."""
+        seen = self.latest.get(partition)
+        return Stored(0, 0) if seen is None else Stored(seen.stored, seen.through_ms)
 
     def show(self, lags: Mapping[TopicPartition, Lag]) -> None:
         """Publish a reading."""

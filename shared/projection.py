@@ -34,9 +34,10 @@ from shared.kafka import (
     open_producer,
     partition_for,
     partitions_of,
+    topic_ids,
     translated,
 )
-from shared.lag import LagMonitor, ProjectionMetrics
+from shared.lag import LagMonitor, ProjectionMetrics, Stored
 from shared.lane import DeadLetters, Lane, TooManyRefusedError, Work, retried
 from shared.sinks import OFFSETS_DDL, ClickHouseSink, PostgresSink, Sink
 from shared.topics import Topic
@@ -56,6 +57,7 @@ __all__ = [
     "Sink",
     "StalledError",
     "Start",
+    "Stored",
     "TooManyRefusedError",
 ]
 
@@ -114,6 +116,7 @@ class Projection(Generic[E]):
             clock=clock or SystemClock(),
         )
         self._counts: dict[str, int] = {}
+        self._ids: dict[str, bytes] = {}
         self._member: _Member[E] | None = None
         self._is_running = False
         self._stopping = asyncio.Event()
@@ -154,6 +157,7 @@ class Projection(Generic[E]):
             ):
                 for partition in await partitions_of(consumer, self._work.topics):
                     self._counts[partition.topic] = partition.partition + 1
+                self._ids.update(await topic_ids(consumer, self._work.topics))
                 letters = DeadLetters(producer, self._work)
                 self._member = _Member(
                     self._work,
@@ -208,6 +212,40 @@ class Projection(Generic[E]):
         known = lane.freshness.through_ms if lane is not None else 0
         seen = self._monitor.latest.get(where)
         return max(known, seen.through_ms if seen is not None else 0) / 1000
+
+    def stored(self, topic: str, partition: int) -> Stored:
+        """How far a partition is in the store, for queries to find.
+
+        After an assignment it may stand before where it stood, and rises again while a rewind is
+        replayed. For a partition of another member it is what that one has committed, as last read.
+
+        Raises:
+            UnavailableError: it is not known now, as between two assignments.
+        """
+        where = TopicPartition(topic, partition)
+        found = Stored(0, 0)
+        member = self._member
+        if member is not None and member.is_assigned:
+            lane = member.lanes.get(where)
+            found = (
+                Stored(lane.next_offset, lane.freshness.through_ms)
+                if lane is not None
+                else self._monitor.stored(where)
+            )
+        if not found.through_ms:
+            raise UnavailableError(f"{self._work.group} does not know yet how far {where} is")
+        return found
+
+    def topic_id(self, topic: str) -> bytes:
+        """The 16 bytes that name `topic` for as long as it exists; a recreated one has others.
+
+        Raises:
+            UnavailableError: the projection has not started yet.
+        """
+        found = self._ids.get(topic)
+        if found is None:
+            raise UnavailableError(f"{self._work.group} has not started yet")
+        return found
 
     def through_all(self) -> float:
         """As `through`, of all partitions of all topics."""

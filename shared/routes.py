@@ -63,6 +63,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route("POST", "/v1/affiliates/reporting/entity/table", "reporting", granular=True),
     Route("POST", "/v1/affiliates/reporting/conversions", "reporting", granular=True),
     Route("GET", "/v1/affiliates/reporting/clicks/{transaction_id}", "reporting"),
+    Route("GET", "/v1/affiliates/reporting/changes", "reporting"),
     Route("GET", "/v1/affiliates/offersrunnable", "reporting"),
     Route("GET", "/v1/affiliates/alloffers", "reporting"),
     Route("GET", "/v1/affiliates/offers", "reporting"),

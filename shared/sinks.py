@@ -210,7 +210,10 @@ class _Waiting:
 
 
 class ClickHouseSink(Generic[E]):
-    """Inserts the original bytes, with `_partition` and `_offset` spliced in, as JSONEachRow.
+    """Inserts the original bytes, with their place in the log spliced in, as JSONEachRow.
+
+    The place is `_partition`, `_offset` and `_appended`, the append time in milliseconds; a table
+    takes those for which it has a column.
 
     The tables must make a repeated row harmless (ReplacingMergeTree by id and version). Batches of
     several partitions that wait at the same time become one insert a table; if that is refused,
@@ -246,7 +249,15 @@ class ClickHouseSink(Generic[E]):
             return
         table = self._tables[partition.topic]
         mine = _Waiting(
-            [spliced(item.record.value, partition.partition, item.record.offset) for item in items],
+            [
+                spliced(
+                    item.record.value,
+                    partition.partition,
+                    item.record.offset,
+                    item.record.timestamp,
+                )
+                for item in items
+            ],
             asyncio.get_running_loop().create_future(),
         )
         self._waiting[table].append(mine)
@@ -290,8 +301,9 @@ class ClickHouseSink(Generic[E]):
         return
 
 
-def spliced(value: bytes | None, partition: int, offset: int) -> bytes:
+def spliced(value: bytes | None, partition: int, offset: int, appended_ms: int) -> bytes:
     """A checked JSON object with its place in the log as first members."""
     if value is None:
         raise InvalidError("a tombstone where a fact is needed")
-    return b'{"_partition":%d,"_offset":%d,' % (partition, offset) + value.lstrip()[1:]
+    place = b'{"_partition":%d,"_offset":%d,"_appended":%d,' % (partition, offset, appended_ms)
+    return place + value.lstrip()[1:]

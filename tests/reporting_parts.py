@@ -51,11 +51,22 @@ class Entry:
     partition: int
     offset: int
     value: bytes
+    appended_ms: int = int(NOW * 1000)
 
     def record(self) -> Record[bytes, bytes]:
         """As a consumer hands it out."""
         return Record(
-            self.topic, self.partition, self.offset, 0, 0, None, self.value, None, 0, 0, ()
+            self.topic,
+            self.partition,
+            self.offset,
+            self.appended_ms,
+            0,
+            None,
+            self.value,
+            None,
+            0,
+            0,
+            (),
         )
 
 

@@ -9,6 +9,9 @@ from services.reporting.catalog import api as catalog_api
 from services.reporting.catalog import handlers as catalog
 from services.reporting.catalog import store as catalog_store
 from services.reporting.catalog.domain import Change
+from services.reporting.changes import api as changes_api
+from services.reporting.changes.handlers import Changes, Horizon
+from services.reporting.changes.store import ChangeStore
 from services.reporting.config import ReportingSettings
 from services.reporting.facts.intake import check_fact
 from services.reporting.facts.tables import TABLE_OF_TOPIC, prepare
@@ -136,7 +139,26 @@ def _add_facts(
     rows = Rows(RowStore(clickhouse, metrics.read_seconds), through, CLOCK)
     app.include_router(reports_api.router(reports, identity))
     app.include_router(rows_api.router(rows, identity))
+    _add_changes(app, clickhouse, metrics, facts, identity)
     return Traffic(reports, CLOCK)
+
+
+def _add_changes(
+    app: FastAPI,
+    clickhouse: ClickHouse,
+    metrics: ReportingMetrics,
+    facts: Projection[Tracked],
+    identity: IdentityCheck,
+) -> None:
+    topic = topics.CONVERSIONS.name
+
+    def horizon(scope: Scope) -> Horizon:
+        key = partner_key(scope.network_id, scope.network_affiliate_id)
+        stored = facts.stored(topic, facts.partition_of(topic, key))
+        return Horizon(facts.topic_id(topic), stored.offset, stored.through_ms)
+
+    changes = Changes(ChangeStore(clickhouse, metrics.read_seconds), horizon, CLOCK)
+    app.include_router(changes_api.router(changes, identity))
 
 
 def _add_things(

@@ -141,7 +141,7 @@ def _facts(context: Context, clickhouse: ClickHouse, topic: Topic) -> Projection
 
 
 async def _inserted(clickhouse: ClickHouse, values: Values) -> float:
-    rows = [spliced(value, 0, offset) for offset, (_, value) in enumerate(values)]
+    rows = [spliced(value, 0, offset, 0) for offset, (_, value) in enumerate(values)]
     began = time.perf_counter()
     for first in range(0, len(rows), BLOCK):
         await clickhouse.insert(tables.CLICKS, b"\n".join(rows[first : first + BLOCK]))

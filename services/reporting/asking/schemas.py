@@ -6,8 +6,12 @@ strict model would let through. Names and types come from where they are used, s
 
 from typing import Any, Final
 
+import msgspec
+
 from services.reporting.facts.columns import COLUMNS
+from services.reporting.facts.shapes import CLICK_FIELDS, CONVERSION_FIELDS
 from services.reporting.freshness import HEADER
+from shared import events
 
 Schema = dict[str, Any]
 
@@ -74,3 +78,15 @@ def answer(schema: Schema) -> dict[int | str, Schema]:
             "content": {"application/json": {"schema": schema}},
         }
     }
+
+
+def _row(event: type[events.Event], names: tuple[str, ...], related: str) -> Schema:
+    """The rows of an event's columns, with the types of its schema."""
+    _, components = msgspec.json.schema_components([event], ref_template="{name}")
+    types = components[event.__name__]["properties"]
+    plain = {name: {"type": types[name].get("type", "string")} for name in names}
+    return object_schema(plain | {"relationship": {"type": "object", "description": related}})
+
+
+CLICK_ROW: Final = _row(events.Click, CLICK_FIELDS, "Offer, place, device.")
+CONVERSION_ROW: Final = _row(events.Conversion, CONVERSION_FIELDS, "Offer.")

@@ -7,6 +7,12 @@ report may group by is here from the start. Amounts are exact decimals.
 Merging keeps one row an id: of clicks and impressions the last in the log, of conversions the
 highest version, and of equal versions the last in the log. The views read with FINAL, so answers do
 not depend on when merges run.
+
+`conversion_changes` keeps every record of a conversion, in the order of the log, for the change
+feed. A materialized view fills it from each insert into `conversions` rather than the sink by a
+second one: the insert is confirmed once both tables have its rows, is read from JSON once, and
+repeating it whole is harmless to both. Its key is the place in the log, so a record that is stored
+again is the same row, and copying rows between two databases that overlap cannot double any.
 """
 # ruff: noqa: S608 - the text is made of this file's own words only
 
@@ -21,6 +27,7 @@ RETENTION_DAYS: Final = 400
 CLICKS: Final = "clicks"
 IMPRESSIONS: Final = "impressions"
 CONVERSIONS: Final = "conversions"
+CHANGES: Final = "conversion_changes"
 TABLE_OF_TOPIC: Final = {
     "tracking.clicks.v1": CLICKS,
     "tracking.impressions.v1": IMPRESSIONS,
@@ -38,6 +45,7 @@ _OFFER: Final = """offer Tuple(
 _TRACKED: Final = """
     _partition UInt16,
     _offset UInt64,
+    _appended UInt64,
     network_id UInt64,
     network_affiliate_id UInt64,
     transaction_id FixedString(32),
@@ -147,7 +155,9 @@ _CONVERSION: Final = f"""{_TRACKED}
     relationship Tuple(
     {_OFFER},
     events_count UInt32
-    ),
+    ),"""
+
+_VERSION: Final = """
     _version UInt128
         MATERIALIZED bitOr(bitShiftLeft(toUInt128(version), 64), toUInt128(_offset)),"""
 
@@ -182,6 +192,34 @@ WHERE network_id = {{network:UInt64}}
 """
 
 
+def _changes(engine: str, *, days: int) -> str:
+    """Rows are removed a while after they are told to beginners last: those may go on meanwhile."""
+    appended = "toDateTime(intDiv(_appended, 1000), 'UTC')"
+    return f"""
+CREATE TABLE IF NOT EXISTS {CHANGES} ({_CONVERSION}
+    INDEX by_id conversion_id TYPE bloom_filter(0.01) GRANULARITY 1
+)
+ENGINE = {engine.format(version="_offset")}
+PARTITION BY toYYYYMM({appended})
+ORDER BY (network_id, network_affiliate_id, _offset)
+TTL {appended} + toIntervalDay({days + 2})
+SETTINGS ttl_only_drop_parts = 1, old_parts_lifetime = 60, index_granularity = 1024
+"""
+
+
+_CHANGES_FEED: Final = f"""
+CREATE MATERIALIZED VIEW IF NOT EXISTS {CHANGES}_feed TO {CHANGES} AS SELECT * FROM {CONVERSIONS}
+"""
+_CHANGES_VIEW: Final = f"""
+CREATE OR REPLACE VIEW {CHANGES}_of AS
+SELECT * FROM {CHANGES}
+WHERE network_id = {{network:UInt64}}
+    AND network_affiliate_id = {{partner:UInt64}}
+    AND _offset >= {{since:UInt64}}
+    AND _offset < {{until:UInt64}}
+"""
+
+
 def statements(engine: str = ENGINE, *, retention_days: int = RETENTION_DAYS) -> tuple[str, ...]:
     """What makes a database ready; each statement may be repeated.
 
@@ -211,7 +249,7 @@ def statements(engine: str = ENGINE, *, retention_days: int = RETENTION_DAYS) ->
         ),
         _table(
             CONVERSIONS,
-            _CONVERSION,
+            f"{_CONVERSION}{_VERSION}",
             key="conversion_id",
             stamp="conversion_unix_timestamp",
             version="_version",
@@ -221,6 +259,9 @@ def statements(engine: str = ENGINE, *, retention_days: int = RETENTION_DAYS) ->
         _view(CLICKS, "unix_timestamp"),
         _view(IMPRESSIONS, "unix_timestamp"),
         _view(CONVERSIONS, "conversion_unix_timestamp"),
+        _changes(engine, days=retention_days),
+        _CHANGES_FEED,
+        _CHANGES_VIEW,
     )
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from services.reporting.asking.schemas import answer
+from services.reporting.asking.schemas import CLICK_ROW, answer
 from services.reporting.freshness import fresh
 from services.reporting.rows import reference
 from services.reporting.rows.handlers import Rows
@@ -34,7 +34,7 @@ def router(rows: Rows, identity: IdentityCheck) -> APIRouter:
         found = await rows.conversions(scope, await request.body(), request.query_params)
         return JsonResponse(found.body, headers=fresh(found.through))
 
-    @routes.get("/clicks/{transaction_id}", responses=answer(reference.CLICK))
+    @routes.get("/clicks/{transaction_id}", responses=answer(CLICK_ROW))
     async def click(transaction_id: str, scope: Annotated[Scope, Depends(scope)]) -> Response:
         """One click."""
         found = await rows.click(scope, transaction_id)

@@ -6,17 +6,9 @@ from typing import Any
 
 from services.reporting.asking.answers import Answer, Through
 from services.reporting.asking.members import is_hex_id, read_body
-from services.reporting.facts import tables
-from services.reporting.facts.numbers import number
+from services.reporting.facts import shapes, tables
 from services.reporting.rows import domain
-from services.reporting.rows.store import (
-    CLICK_FIELDS,
-    CONVERSION_FIELDS,
-    OFFER_FIELDS,
-    RELATED,
-    Row,
-    RowStore,
-)
+from services.reporting.rows.store import RowStore
 from services.reporting.scope import Scope
 from shared.clock import Clock
 from shared.errors import NotFoundError
@@ -47,7 +39,7 @@ class Rows:
                 last["conversion_unix_timestamp"], last["conversion_id"]
             )
         return Answer(
-            {"conversions": [_conversion(row) for row in rows], "paging": paging}, through
+            {"conversions": [shapes.conversion(row) for row in rows], "paging": paging}, through
         )
 
     async def click(self, scope: Scope, transaction_id: str) -> Answer:
@@ -65,28 +57,4 @@ class Rows:
         row = await self.store.click(scope, wanted, since=since)
         if row is None:
             raise NotFoundError("Not Found")
-        return Answer(_click(row), through)
-
-
-def _conversion(row: Row) -> dict[str, Any]:
-    shaped = {name: row[name] for name in CONVERSION_FIELDS}
-    shaped["revenue"] = number(row["revenue"])
-    shaped["sale_amount"] = number(row["sale_amount"])
-    related = row[RELATED]
-    shaped[RELATED] = {"offer": _offer(related), "events_count": related["events_count"]}
-    return shaped
-
-
-def _click(row: Row) -> dict[str, Any]:
-    shaped = {name: row[name] for name in CLICK_FIELDS}
-    shaped["revenue"] = number(row["revenue"])
-    related = row[RELATED]
-    shaped[RELATED] = dict(related) | {"offer": _offer(related)}
-    return shaped
-
-
-def _offer(related: Mapping[str, Any]) -> dict[str, Any]:
-    """The offer beside a row; a record may leave out the status of an active one."""
-    offer = {name: related["offer"][name] for name in OFFER_FIELDS}
-    offer["offer_status"] = offer["offer_status"] or "active"
-    return offer
+        return Answer(shapes.click(row), through)

@@ -2,9 +2,8 @@
 
 from typing import Final
 
-import msgspec
-
 from services.reporting.asking.schemas import (
+    CONVERSION_ROW,
     INTERVAL,
     QUERY,
     TEXT,
@@ -12,24 +11,12 @@ from services.reporting.asking.schemas import (
     body,
     object_schema,
 )
-from services.reporting.rows.store import CLICK_FIELDS, CONVERSION_FIELDS
-from shared import events
 
 _PAGE: Final[Schema] = {
     "type": "integer",
     "description": "`page` counts from 1; `page_size` is 50 unless given, at most 2,000.",
 }
 
-
-def _fields(event: type[events.Event], names: tuple[str, ...], related: Schema) -> Schema:
-    """The rows of an event's columns, with the types of its schema."""
-    _, components = msgspec.json.schema_components([event], ref_template="{name}")
-    types = components[event.__name__]["properties"]
-    plain = {name: {"type": types[name].get("type", "string")} for name in names}
-    return object_schema(plain | {"relationship": {"type": "object", **related}})
-
-
-CLICK: Final = _fields(events.Click, CLICK_FIELDS, {"description": "Offer, place, device."})
 
 CONVERSIONS_BODY: Final = body(
     object_schema(
@@ -66,7 +53,7 @@ CONVERSIONS: Final = object_schema(
     {
         "conversions": {
             "type": "array",
-            "items": _fields(events.Conversion, CONVERSION_FIELDS, {"description": "Offer."}),
+            "items": CONVERSION_ROW,
         },
         "paging": object_schema(
             {name: {"type": "integer"} for name in ("page", "page_size", "total_count")}

@@ -5,97 +5,21 @@ words and of expressions from `facts/` and `asking/`.
 """
 # ruff: noqa: S608 - see above: no value is ever part of the text
 
-from collections.abc import Sequence
-from typing import Any, Final
-
 from prometheus_client import Histogram
 
 from services.reporting.asking import conditions
 from services.reporting.asking.bound import Bound
 from services.reporting.facts import tables
+from services.reporting.facts.shapes import (
+    CLICK_FIELDS,
+    CONVERSION_FIELDS,
+    Row,
+    row_of,
+    selected,
+)
 from services.reporting.rows.domain import ConversionSearch
 from services.reporting.scope import Scope
 from shared.clickhouse import ClickHouse
-
-OFFER_FIELDS: Final = (
-    "network_offer_id",
-    "network_id",
-    "name",
-    "offer_status",
-    "network_tracking_domain_id",
-)
-_SUBS: Final = ("sub1", "sub2", "sub3", "sub4", "sub5")
-_DEVICE_IDS: Final = (
-    "idfa",
-    "idfa_md5",
-    "idfa_sha1",
-    "google_ad_id",
-    "google_ad_id_md5",
-    "google_ad_id_sha1",
-    "android_id",
-    "android_id_md5",
-    "android_id_sha1",
-)
-CONVERSION_FIELDS: Final = (
-    "conversion_id",
-    "conversion_unix_timestamp",
-    *_SUBS,
-    "source_id",
-    "revenue_type",
-    "sale_amount",
-    "is_event",
-    "is_view_through",
-    "session_user_ip",
-    "country",
-    "region",
-    "city",
-    "carrier",
-    "platform",
-    "device_type",
-    *_DEVICE_IDS,
-    "transaction_id",
-    "click_unix_timestamp",
-    "revenue",
-    "currency_id",
-    "event",
-    "order_id",
-    "coupon_code",
-    "conversion_user_ip",
-    "http_user_agent",
-    "language",
-    "dma",
-    "isp",
-    "referer",
-    "os_version",
-    "brand",
-    "browser",
-    "app_id",
-    "adv1",
-    "adv2",
-    "adv3",
-    "adv4",
-    "adv5",
-)
-CLICK_FIELDS: Final = (
-    "transaction_id",
-    "unix_timestamp",
-    "is_unique",
-    "tracking_url",
-    "source_id",
-    *_SUBS,
-    "revenue_type",
-    "revenue",
-    "currency_id",
-    "coupon_code",
-    "referer",
-    "user_ip",
-    "error_code",
-    "error_message",
-    *_DEVICE_IDS,
-)
-RELATED: Final = "relationship"
-
-Row = dict[str, Any]
 
 
 class RowStore:
@@ -124,13 +48,13 @@ class RowStore:
             )
         offset = 0 if search.after is not None else search.page.offset
         sql = (
-            f"SELECT {_selected(CONVERSION_FIELDS)} {where}"
+            f"SELECT {selected(CONVERSION_FIELDS)} {where}"
             " ORDER BY conversion_unix_timestamp, conversion_id"
             f" LIMIT {bound.text(search.page.size, 'UInt64')} OFFSET {bound.text(offset, 'UInt64')}"
         )
         with self._seconds.labels("conversions").time():
             rows = await self._clickhouse.query(sql, bound.values)
-        return total, [_row(CONVERSION_FIELDS, row) for row in rows]
+        return total, [row_of(CONVERSION_FIELDS, row) for row in rows]
 
     async def click(self, scope: Scope, transaction_id: str, *, since: int) -> Row | None:
         """One click, if it is the partner's and younger than `since`, or led to a conversion.
@@ -145,26 +69,13 @@ class RowStore:
             f" WHERE transaction_id = {wanted})"
         )
         sql = (
-            f"SELECT {_selected(CLICK_FIELDS)} FROM {bound.view(tables.CLICKS)}"
+            f"SELECT {selected(CLICK_FIELDS)} FROM {bound.view(tables.CLICKS)}"
             f" WHERE transaction_id = {wanted}"
             f" AND (unix_timestamp >= {bound.text(since, 'UInt32')} OR {converted}) LIMIT 1"
         )
         with self._seconds.labels("click").time():
             rows = await self._clickhouse.query(sql, bound.values)
-        return _row(CLICK_FIELDS, rows[0]) if rows else None
-
-
-def _selected(fields: Sequence[str]) -> str:
-    """The fields and the related data; ids of fixed length are read as text."""
-    texts = [
-        f"toString({name})" if name.endswith(("transaction_id", "conversion_id")) else name
-        for name in fields
-    ]
-    return ", ".join([*texts, RELATED])
-
-
-def _row(fields: Sequence[str], values: Sequence[Any]) -> Row:
-    return dict(zip((*fields, RELATED), values, strict=True))
+        return row_of(CLICK_FIELDS, rows[0]) if rows else None
 
 
 def _matching(search: ConversionSearch, bound: Bound) -> str:

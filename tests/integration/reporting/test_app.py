@@ -119,6 +119,7 @@ BODY = {
 }
 TABLE = "/v1/affiliates/reporting/entity/table"
 CONVERSIONS = "/v1/affiliates/reporting/conversions"
+CHANGES = "/v1/affiliates/reporting/changes"
 
 
 async def test_from_the_log_to_a_partners_answer(
@@ -144,6 +145,7 @@ async def test_from_the_log_to_a_partners_answer(
         assert found.json()["paging"] == {"page": 1, "page_size": 10, "total_count": 1}
         path = f"/v1/affiliates/reporting/clicks/{2:032x}"
         assert (await call(client, "GET", path)).json()["transaction_id"] == f"{2:032x}"
+        await _changes_are_told(client)
         for stranger in ({"partner": 11}, {"network": NETWORK + 1}):
             assert (await call(client, "POST", TABLE, BODY, **stranger)).json()["table"] == []
             lost = await call(client, "GET", path, **stranger)
@@ -151,6 +153,17 @@ async def test_from_the_log_to_a_partners_answer(
         await _refusals_are_in_wire_form(client)
         zones = await call(client, "GET", "/v1/meta/timezones")
         assert len(zones.json()["timezones"]) == 99
+
+
+async def _changes_are_told(client: httpx.AsyncClient) -> None:
+    """Once; and nothing to anybody else."""
+    first = (await call(client, "GET", CHANGES)).json()
+    assert [(row["version"], row["kind"]) for row in first["changes"]] == [(1, "new")]
+    follow = f"{CHANGES}?cursor={first['paging']['next_cursor']}"
+    again = await call(client, "GET", follow)
+    assert (again.json()["changes"], again.json()["paging"]["has_more"]) == ([], False)
+    assert (await call(client, "GET", follow, partner=11)).status_code == 400
+    assert (await call(client, "GET", CHANGES, partner=11)).json()["changes"] == []
 
 
 async def _refusals_are_in_wire_form(client: httpx.AsyncClient) -> None:
