@@ -2,6 +2,8 @@
 PYTHON ?= python3
 READY := .venv/.ready
 PY := .venv/bin/python
+# Compiled modules are kept, also where an image says not to: dozens of processes start from them.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help run demo reset test soak check bench lock docs
@@ -19,7 +21,7 @@ reset: $(READY) ## Forget the data of `make run`
 	@$(PY) -m deploy.local.home
 
 test: $(READY) ## Run every test but benchmarks
-	@$(PY) -m pytest tests -n 3 --dist loadfile
+	@$(PY) -m pytest tests -n 4 --dist loadfile --no-loadscope-reorder
 
 soak: $(READY) ## Run the same tests with full counts
 	@PORTICO_SOAK=1 $(PY) -m pytest tests --timeout=3600

@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import logging
+import os
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,10 @@ from hypothesis import HealthCheck, settings
 from deploy.local.kafka import Kafka
 from tests import backends
 from tests.soak import SOAK
+
+os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
+"""A broker of a test is over before a second compilation of its code, or a second thread of its
+collector, has paid: starting and stopping one costs two thirds of the processor time."""
 
 settings.register_profile(
     "test",

@@ -117,7 +117,8 @@ class Kafka:
         self._configure(formatting)
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         arguments = ["format", "--config", str(self._config), f"--cluster-id={cluster}"]
-        java = self._java([_QUICK], "kafka.tools.StorageTool", *arguments)
+        options = [_QUICK, self._shared_classes()]
+        java = self._java(options, "kafka.tools.StorageTool", *arguments)
         tool = Child("kafka", Command(java), self._log)
         tool.start()
         if not await tool.exited(seconds) or tool.exit_status:
@@ -135,11 +136,12 @@ class Kafka:
             arriving.replace(self._libs / _ARCHIVE)
 
     def _broker(self, archive_to: Path | None = None) -> list[str | Path]:
-        if archive_to:
-            sharing = f"-XX:ArchiveClassesAtExit={archive_to}"
-        else:  # ignored by Java if missing or made by another version
-            sharing = f"-XX:SharedArchiveFile={self._libs / _ARCHIVE}"
+        sharing = f"-XX:ArchiveClassesAtExit={archive_to}" if archive_to else self._shared_classes()
         return self._java(["-Xms128m", "-Xmx512m", sharing], "kafka.Kafka", str(self._config))
+
+    def _shared_classes(self) -> str:
+        """Have Java take classes from the archive; it goes without one of another version."""
+        return f"-XX:SharedArchiveFile={self._libs / _ARCHIVE}"
 
     def _java(self, options: list[str], main: str, *arguments: str) -> list[str | Path]:
         java = shutil.which("java")

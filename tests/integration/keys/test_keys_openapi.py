@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 
 import pytest
 import schemathesis
-import yaml
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from schemathesis.checks import not_a_server_error
@@ -29,7 +28,7 @@ from schemathesis.specs.openapi.checks import (
 
 from shared.routes import of_service
 from shared.tokens import SECURITY_READ, Caller
-from tests.backends import ROOT
+from tests import published
 from tests.keys_parts import Platform, clerk, network, partner, staff
 from tests.soak import count
 
@@ -59,7 +58,7 @@ SECONDS = 120
 
 def _document() -> dict[str, Any]:
     """The published one, without who may call: callers are of our own choosing."""
-    found: dict[str, Any] = yaml.safe_load((ROOT / "docs" / "openapi.yaml").read_text())
+    found = published.openapi()
     del found["components"]["securitySchemes"]
     for operations in found["paths"].values():
         for operation in operations.values():

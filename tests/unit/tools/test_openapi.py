@@ -5,17 +5,16 @@ from typing import Any
 
 import jsonschema_rs
 import pytest
-import yaml
 from fastapi import FastAPI
 from pydantic import BaseModel, Field
 
 from shared.errors import SetupError
 from shared.routes import ROUTES
-from tests.backends import ROOT
+from tests import published
 from tools.docs import openapi
 from tools.docs.examples import example_of
 
-DOCUMENT = yaml.safe_load((ROOT / "docs" / "openapi.yaml").read_text())
+DOCUMENT = published.openapi()
 OPERATIONS = [
     pytest.param(
         DOCUMENT["paths"][route.template][route.method.lower()],
