@@ -8,10 +8,10 @@ algorithm, since nobody could say which of them is meant.
 import asyncio
 import logging
 from collections import Counter
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Final
 
-import aiohttp
 import jwt
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -98,27 +98,45 @@ class IssuerKeys:
         try:
             self._keys = _parsed(await _contents(self._source))
             self._read_at = self._tried_at
-        except (OSError, TimeoutError, aiohttp.ClientError, ValueError) as error:
+        except (OSError, TimeoutError, ValueError) as error:
             log.warning("token keys not read", extra={"reason": repr(error)})
 
 
 async def _contents(source: str) -> bytes:
-    """What the issuer says; a redirection is refused, since it could lead away from https."""
-    if not source.startswith("https://"):
-        return await asyncio.to_thread(Path(source).read_bytes)
+    """The bytes of the key set, from a URL or a file."""
+    if source.startswith("https://"):
+        return await _fetched(source)
+    return await asyncio.to_thread(Path(source).read_bytes)
+
+
+async def _fetched(url: str) -> bytes:
+    """What the issuer says; a redirection is refused, since it could lead away from https.
+
+    Raises:
+        OSError, TimeoutError, ValueError: it could not be had.
+    """
+    import aiohttp  # noqa: PLC0415 - a tenth of a process' start, for those alone that read a URL
+
     timeout = aiohttp.ClientTimeout(total=FETCH_SECONDS)
-    async with (
-        aiohttp.ClientSession(timeout=timeout) as session,
-        session.get(source, allow_redirects=False) as answer,
-    ):
-        if answer.status != 200:  # noqa: PLR2004 - the one status that carries keys
-            raise ValueError(f"status {answer.status}")
-        body = bytearray()
-        async for chunk in answer.content.iter_any():
-            body += chunk
-            if len(body) > KEYS_BYTES_MAX:
-                raise ValueError(f"more than {KEYS_BYTES_MAX} bytes")
-        return bytes(body)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as session,
+            session.get(url, allow_redirects=False) as answer,
+        ):
+            return await _body(answer.status, answer.content.iter_any())
+    except aiohttp.ClientError as error:
+        raise ConnectionError(repr(error)) from error
+
+
+async def _body(status: int, chunks: AsyncIterator[bytes]) -> bytes:
+    if status != 200:  # noqa: PLR2004 - the one status that carries keys
+        raise ValueError(f"status {status}")
+    body = bytearray()
+    async for chunk in chunks:
+        body += chunk
+        if len(body) > KEYS_BYTES_MAX:
+            raise ValueError(f"more than {KEYS_BYTES_MAX} bytes")
+    return bytes(body)
 
 
 def _parsed(contents: bytes) -> dict[Name, jwt.PyJWK]:

@@ -8,12 +8,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Final, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
 import asyncpg
 
 from shared.batches import Item, Start
-from shared.clickhouse import ClickHouse
 from shared.errors import (
     InvalidError,
     LostOwnershipError,
@@ -24,6 +23,9 @@ from shared.errors import (
 from shared.faultpoint import point
 from shared.kafka import TopicPartition
 from shared.postgres import Connection, Pool, translated
+
+if TYPE_CHECKING:  # its driver is a tenth of a process' start, and most write to Postgres alone
+    from shared.clickhouse import ClickHouse
 
 E = TypeVar("E")
 
@@ -227,7 +229,7 @@ class ClickHouseSink(Generic[E]):
 
     def __init__(
         self,
-        clickhouse: ClickHouse,
+        clickhouse: "ClickHouse",
         tables: Mapping[str, str],
         rewind_seconds: float = REWIND_SECONDS,
     ) -> None:
