@@ -26,6 +26,11 @@ log = logging.getLogger(__name__)
 
 _OF_NOBODY: Final = ("unknown", "missing", "stale", "guessing")
 """Refusals told in the summary of unknown callers."""
+_REASONS: Final = {
+    HTTPStatus.SERVICE_UNAVAILABLE: "crowded",
+    HTTPStatus.TOO_MANY_REQUESTS: "connections",
+}
+"""Why a connection is not wanted, where no request of it is to blame; another one may be, later."""
 
 
 class Gateway:
@@ -96,16 +101,17 @@ class Gateway:
 
     def on_unreadable(self, connection: Connection, error: WireError) -> None:
         """Say in wire form what cannot be understood."""
-        self._metrics.refusals.labels("malformed").inc()
+        reason = _REASONS.get(error.status, "malformed")
+        self._metrics.refusals.labels(reason).inc()
         self._metrics.seconds.labels(NO_ROUTE, str(int(error.status))).observe(0.0)
-        body = Rejection(error.status, error.text, "malformed").body()
+        body = Rejection(error.status, error.text, reason).body()
         headers = [
             (b"content-type", b"application/json"),
             (REQUEST_ID, next(self._ids).encode()),
             (b"content-length", b"%d" % len(body)),
             (b"connection", b"close"),
         ]
-        if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        if error.status in _REASONS:
             headers.append((b"retry-after", b"1"))
         head = STATUS_LINES[error.status] + lines(headers) + self.deadlines.date
         connection.write(head + b"\r\n" + body)

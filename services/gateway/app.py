@@ -76,6 +76,7 @@ def build(
     exchange = UsageExchange(settings.kafka_bootstrap, usage, clock=clock, replica=name)
     metrics.observe_replicas(replicas)
     metrics.observe_usage(exchange.gauges())
+    metrics.observe_budgets(exchange.budgets)
     metrics.observe_summaries(lambda: reporter.confirmed, lambda: tally.dropped)
     trusted, limits = parse_proxies(settings.trusted_proxies), _limits(settings)
     pages = Pages(clock, limits.token_budget, trusted)
@@ -103,8 +104,8 @@ def build(
                 clock=clock,
                 deadlines=deadlines,
             )
-            server = Server(gateway, _bounds(settings), deadlines, tls)
-            metrics.observe_connections(lambda: server.connections, pools)
+            server = Server(gateway, _bounds(settings), deadlines, tls, trusted)
+            metrics.observe_connections(server, pools)
             replicas.register(lifecycle)
             exchange.register(lifecycle)
             lifecycle.run_task("access summaries", reporter.run)
@@ -120,6 +121,7 @@ def _bounds(settings: GatewaySettings) -> Bounds:
             target_max=settings.target_bytes_max, headers_max=settings.header_bytes_max
         ),
         connections_max=settings.connections_max,
+        per_address_max=settings.connections_per_address_max,
         header_seconds=settings.header_seconds,
         keep_alive_seconds=settings.keep_alive_seconds,
         silence_seconds=settings.silence_seconds,

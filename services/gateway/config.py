@@ -57,6 +57,10 @@ class GatewaySettings(ServiceSettings, IdentitySettings):
     connections_max: int = Field(4096, ge=1)
     """Clients connected at once, below the limit on open files; beyond: 503."""
 
+    connections_per_address_max: int = Field(1024, ge=1)
+    """Of them from one address (IPv6: one /64), so that one client cannot keep out the others;
+    beyond: 429. Addresses of `trusted_proxies` may have any number."""
+
     reuse_port: bool = False
     """Whether further gateways on this machine may share the port (`SO_REUSEPORT`), one a core;
     each is a gateway of its own, and Kafka is all they share."""

@@ -12,10 +12,12 @@ A gateway that starts reads an hour of totals, so that a restart gives nobody a 
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final
 
-from services.gateway.ledger import Account, Heard, Ledger, Name
+from services.gateway.ledger import Account, BudgetState, Heard, Ledger, Name
 from services.gateway.limiter import UNTOLD_MAX, Verdict
 from shared.clock import Clock
 
@@ -33,6 +35,9 @@ class _Count:
     minutes: dict[int, int] = field(default_factory=dict)
     total: int = 0
     account: Account | None = None
+    limit: int = 0
+    refused: int = 0
+    in_shadow: int = 0
 
     def add(self, minute: int, number: int) -> None:
         """Count so many in a minute."""
@@ -80,9 +85,14 @@ class HourlyLimiter:
         count = self._current(_renamed(name), now)
         room = self._room(_renamed(name), limit - count.total, now)
         over = room <= 0
+        count.limit = limit
         if not over:
             count.add(int(now // _MINUTE_SECONDS), 1)
             self._admit(_renamed(name), count)
+        elif shadow:
+            count.in_shadow += 1
+        else:
+            count.refused += 1
         remaining = max(room - (not over), 0)
         below = 0 if remaining else limit
         return Verdict(
@@ -97,8 +107,19 @@ class HourlyLimiter:
     def hear(self, heard: Heard, made_at: float) -> None:
         """Count what another gateway admitted, at `made_at` in monotonic seconds."""
         if heard.admitted:
-            minute = int(made_at // _MINUTE_SECONDS)
-            self._current(heard.name, self._clock.monotonic()).add(minute, heard.admitted)
+            now = self._clock.monotonic()
+            minute = int(min(made_at, now) // _MINUTE_SECONDS)
+            self._current(heard.name, now).add(minute, heard.admitted)
+
+    def states(self, most: int) -> Iterator[BudgetState]:
+        """The counts that were asked for here, at most `most`, the latest new one first."""
+        now = self._clock.monotonic()
+        asked = ((name, count) for name, count in reversed(self._counts.items()) if count.limit)
+        for name, count in islice(list(asked), most):
+            current, own = self._current(name, now), count.account
+            admitted = 0 if own is None else own.total
+            left = current.limit - current.total
+            yield BudgetState(name, left, admitted, count.refused, count.in_shadow)
 
     def __len__(self) -> int:
         return len(self._counts)

@@ -59,6 +59,25 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
+class BudgetState:
+    """A budget as operators see it.
+
+    Attributes:
+        name: of the budget.
+        level: whole requests that it would admit now; below 0 in debt.
+        admitted: requests that this replica admitted, ever.
+        refused: those it refused.
+        in_shadow: those it would have refused.
+    """
+
+    name: Name
+    level: float
+    admitted: int
+    refused: int
+    in_shadow: int
+
+
+@dataclass(frozen=True, slots=True)
 class Heard:
     """News of one budget.
 

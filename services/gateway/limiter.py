@@ -34,13 +34,14 @@ rate's scale.
 """
 
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 import msgspec
 
-from services.gateway.ledger import Account, Heard, Ledger
+from services.gateway.ledger import Account, BudgetState, Heard, Ledger
 from services.gateway.spill import Spill
 from shared.clock import Clock
 from shared.events import Budget, UsageBucket
@@ -82,6 +83,8 @@ class _Bucket:
     full: float
     account: Account | None = None
     spill: Spill | None = None
+    refused: int = 0
+    in_shadow: int = 0
 
     def refill(self, now: int, rate: float, full: float) -> None:
         """Bring it to `now`; a smaller size than before cuts the level."""
@@ -142,6 +145,10 @@ class Limiter:
                 part.units -= _TOKEN
             if self._ledger is not None:
                 self._admit(name, bucket, self._ledger)
+        elif shadow:
+            bucket.in_shadow += 1
+        else:
+            bucket.refused += 1
         return _verdict(bucket, part, budget, over=over, admitted=shadow or not over)
 
     def peek(self, name: Hashable, budget: Budget) -> Verdict:
@@ -188,6 +195,19 @@ class Limiter:
         bucket.refill(max(self._now(), bucket.at), bucket.rate, bucket.full)
         burst = round(bucket.full / _TOKEN)
         return UsageBucket(level=bucket.units / _TOKEN, rate=bucket.rate, burst=burst)
+
+    def states(self, most: int) -> Iterator[BudgetState]:
+        """The buckets last used, at most `most`, the latest first; names are `ledger.Name`."""
+        now = self._now()
+        for name, bucket in islice(reversed(self._buckets.items()), most):
+            bucket.refill(max(now, bucket.at), bucket.rate, bucket.full)
+            yield BudgetState(
+                name=name,  # type: ignore[arg-type]
+                level=bucket.units / _TOKEN,
+                admitted=0 if bucket.account is None else bucket.account.total,
+                refused=bucket.refused,
+                in_shadow=bucket.in_shadow,
+            )
 
     def __len__(self) -> int:
         return len(self._buckets)

@@ -1,16 +1,24 @@
 """Every metric of the gateway, with the question it answers."""
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import accumulate
 from typing import Final
 
 from prometheus_client import Counter, Gauge, generate_latest
-from prometheus_client.metrics_core import HistogramMetricFamily
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
 
+from services.gateway.http1.server import Server
 from services.gateway.http1.upstream import Pool
+from services.gateway.ledger import BudgetState
+from services.gateway.sharing import SharedBudgets
 from shared.access import AccessReplicas
 from shared.observability import new_registry
 from shared.replica import ReplicaCollector
@@ -25,6 +33,18 @@ _OF_USAGE: Final = {
     "silence_seconds": "How long ago was any gateway heard, this one included?",
 }
 NO_ROUTE: Final = "(none)"
+BUDGETS_SHOWN: Final = 100
+"""Networks whose budgets have metrics."""
+_BUDGET: Final = ("network", "realm")
+_LEVELS: Final = (
+    ("gateway_budget_left", "How many requests would a budget admit now?"),
+    ("gateway_budget_debt", "How many were admitted elsewhere that it has still to make up for?"),
+)
+_DECISIONS: Final = (
+    ("gateway_budget_admitted", "How many requests did this gateway admit from a budget?"),
+    ("gateway_budget_refused", "How many did it refuse, since the budget was spent?"),
+    ("gateway_budget_in_shadow", "How many would it have refused, were it not in shadow mode?"),
+)
 
 
 class _Distribution:
@@ -74,6 +94,35 @@ def _cumulative(found: _Distribution) -> Iterator[float]:
     return (float(count) for count in accumulate(found.counts))
 
 
+class BudgetCollector(Collector):
+    """`gateway_budget_*`: the budgets of networks as this gateway holds them.
+
+    Of the networks only the `BUDGETS_SHOWN` last used are shown, so that their number does not
+    decide how long a scrape is; what all were refused is in `gateway_refusals`. A budget is named
+    by network and realm, the hourly one of granular reports by `<realm>/hour`.
+    """
+
+    def __init__(self, states: Callable[[int], Sequence[BudgetState]]) -> None:
+        self._states = states
+
+    def collect(self) -> Iterator[Metric]:
+        """The five families."""
+        gauges = {name: GaugeMetricFamily(name, text, labels=_BUDGET) for name, text in _LEVELS}
+        counters = {
+            name: CounterMetricFamily(name, text, labels=_BUDGET) for name, text in _DECISIONS
+        }
+        for state in self._states(BUDGETS_SHOWN):
+            network_id, realm = state.name
+            labels = (str(network_id), realm)
+            for family, value in zip(gauges.values(), (state.level, -state.level), strict=True):
+                family.add_metric(labels, max(value, 0.0))
+            counts = (state.admitted, state.refused, state.in_shadow)
+            for counter, count in zip(counters.values(), counts, strict=True):
+                counter.add_metric(labels, count)
+        yield from gauges.values()
+        yield from counters.values()
+
+
 class GatewayMetrics:
     """The gateway's registry."""
 
@@ -114,15 +163,28 @@ class GatewayMetrics:
         """Show the replicas too: entries, freshness, records."""
         self._registry.register(ReplicaCollector(replicas.all))
 
-    def observe_connections(
-        self, connections: Callable[[], int], pools: Mapping[str, Pool]
-    ) -> None:
+    def observe_budgets(self, budgets: SharedBudgets) -> None:
+        """Show what each network has left, and what was decided by it."""
+        self._registry.register(BudgetCollector(budgets.states))
+
+    def observe_connections(self, server: Server, pools: Mapping[str, Pool]) -> None:
         """Show how many clients there are, and what the way to each service holds."""
-        Gauge(
-            "gateway_connections",
-            "How many clients are connected?",
-            registry=self._registry,
-        ).set_function(connections)
+        told: dict[str, tuple[str, Callable[[], float]]] = {
+            "gateway_connections": (
+                "How many clients are connected?",
+                lambda: server.connections,
+            ),
+            "gateway_connections_addresses": (
+                "From how many addresses are clients connected?",
+                lambda: server.crowd.origins,
+            ),
+            "gateway_connections_cut_off": (
+                "How many connections were cut off, since too many were being turned away?",
+                lambda: server.crowd.cut_off,
+            ),
+        }
+        for name, (question, value) in told.items():
+            Gauge(name, question, registry=self._registry).set_function(value)
         links = Gauge(
             "gateway_upstream_links",
             "How many connections to a service are busy or idle, and how many requests wait?",

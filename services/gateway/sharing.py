@@ -5,7 +5,7 @@ the door asks.
 """
 
 from services.gateway.hourly import REALM_SUFFIX, HourlyLimiter
-from services.gateway.ledger import Ledger, Name
+from services.gateway.ledger import BudgetState, Ledger, Name
 from services.gateway.limiter import Limiter
 from shared.clock import Clock
 from shared.events import Usage, UsageBucket
@@ -51,6 +51,10 @@ class SharedBudgets:
         """All that the log held at the start was heard: from now on it tells what happens."""
         self.ledger.forget_minute()
         self.buckets.catch_up()
+
+    def states(self, most: int) -> list[BudgetState]:
+        """What operators see: of buckets and of hourly counts at most `most` each."""
+        return [*self.buckets.states(most), *self.hourly.states(most)]
 
     def _bucket(self, name: Name) -> UsageBucket | None:
         return None if name[1].endswith(REALM_SUFFIX) else self.buckets.told(name)

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final, Protocol, cast
 
+from services.gateway.http1.crowd import Crowd, Entry
 from services.gateway.http1.deadlines import NEVER, Deadlines
 from services.gateway.http1.wire import (
     CONTINUE,
@@ -32,6 +33,7 @@ from services.gateway.http1.wire import (
     head_fault,
     parse_request,
 )
+from shared.access import Network
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +48,9 @@ ACCEPT_BACKLOG: Final = 2_048
 _SILENT_BODY: Final = WireError(HTTPStatus.REQUEST_TIMEOUT, "The body did not arrive in time")
 _SILENT_HEAD: Final = WireError(HTTPStatus.REQUEST_TIMEOUT, "The request did not arrive in time")
 _CROWDED: Final = WireError(HTTPStatus.SERVICE_UNAVAILABLE, "Temporarily unavailable.")
+_TOO_MANY: Final = WireError(
+    HTTPStatus.TOO_MANY_REQUESTS, "Too many connections from this address; use fewer at once."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,7 @@ class Bounds:
     Attributes:
         head: how long a head may be.
         connections_max: how many there may be at once.
+        per_address_max: how many of them from one address.
         header_seconds: how long a head may take from its first byte on.
         keep_alive_seconds: how long a connection may stay without a request.
         silence_seconds: how long a client may neither send of its body nor read of its answer.
@@ -64,6 +70,7 @@ class Bounds:
 
     head: HeadLimits
     connections_max: int
+    per_address_max: int
     header_seconds: float
     keep_alive_seconds: float
     silence_seconds: float
@@ -120,6 +127,7 @@ class Connection(asyncio.Protocol):
 
     Attributes:
         peer: its address; empty if it has none.
+        entry: how it was received.
         deadline: see `Deadlines`.
     """
 
@@ -127,6 +135,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, server: "Server") -> None:
         self.peer = ""
+        self.entry: Entry = "cut off"
         self.deadline = NEVER
         self._server = server
         self._bounds = server.bounds
@@ -156,8 +165,12 @@ class Connection(asyncio.Protocol):
         peer = transport.get_extra_info("peername")
         self.peer = peer[0] if isinstance(peer, tuple) else ""
         self.deadline = self._deadlines.now + self._bounds.header_seconds
-        if not self._server.admit(self):
-            self._refuse(_CROWDED)
+        self.entry = self._server.admit(self)
+        if self.entry == "cut off":
+            self._is_over = True
+            self._transport.abort()
+        elif self.entry != "in":
+            self._refuse(_TOO_MANY if self.entry == "too many" else _CROWDED)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone, or was sent away."""
@@ -478,6 +491,7 @@ class Server:
         bounds: of every connection.
         deadlines: shared by all connections of the process.
         tls: for HTTPS; None for plain HTTP.
+        trusted: our own proxies, from which any number may connect.
     """
 
     def __init__(
@@ -486,12 +500,14 @@ class Server:
         bounds: Bounds,
         deadlines: Deadlines,
         tls: ssl.SSLContext | None = None,
+        trusted: tuple[Network, ...] = (),
     ) -> None:
         self.handler = handler
         self.bounds = bounds
         self.deadlines = deadlines
         self.is_draining = False
         self._tls = tls
+        self.crowd = Crowd(bounds.connections_max, bounds.per_address_max, trusted)
         self._connections: set[Connection] = set()
         self._stopping = asyncio.Event()
         self._forced = asyncio.Event()
@@ -502,14 +518,16 @@ class Server:
         """How many clients are connected."""
         return len(self._connections)
 
-    def admit(self, connection: Connection) -> bool:
-        """Look after `connection`; whether there was room for it."""
+    def admit(self, connection: Connection) -> Entry:
+        """Look after `connection`, and say what becomes of it."""
         self._connections.add(connection)
         self.deadlines.add(connection)
-        return len(self._connections) <= self.bounds.connections_max
+        return self.crowd.enter(connection.peer)
 
     def forget(self, connection: Connection) -> None:
         """It is gone."""
+        if connection in self._connections:
+            self.crowd.leave(connection.peer, connection.entry)
         self._connections.discard(connection)
         self.deadlines.discard(connection)
         if not self._connections:

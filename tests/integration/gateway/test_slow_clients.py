@@ -21,6 +21,8 @@ PATH = "/v1/affiliates/network"
 TABLE = "/v1/affiliates/reporting/entity/table"
 ISSUE = "/v1/networks/affiliates/7/apikeys"
 CONNECTIONS_MAX = 500
+PER_ADDRESS_MAX = 12
+PROXY = "127.9.9.9"
 DRIP_SECONDS = 0.1
 
 
@@ -40,6 +42,8 @@ def gateway(kafka_bootstrap, tmp_path_factory):
         "GATEWAY_KEEP_ALIVE_SECONDS": "1",
         "GATEWAY_SILENCE_SECONDS": "2",
         "GATEWAY_BODY_BYTES_PER_SECOND_MIN": "1000",
+        "GATEWAY_CONNECTIONS_PER_ADDRESS_MAX": str(PER_ADDRESS_MAX),
+        "GATEWAY_TRUSTED_PROXIES": PROXY,
     }
     with fort(kafka_bootstrap, f"slow-{folder.name}", folder, **settings) as found:
         yield _settle(found)
@@ -150,6 +154,26 @@ def test_a_quiet_service_is_no_fault_of_its_client(gateway: Fort):
         answer = wire.send(request(f"{PATH}?do=late", key=KEY)).answer()
         assert answer.status == 200
         assert wire.send(request(key=KEY)).answer().status == 200
+
+
+def test_an_address_has_its_part_of_the_connections_and_a_proxy_any(gateway: Fort):
+    """One more is told so; others come in meanwhile, and it too once it has let go."""
+    with ExitStack() as stack:
+        for _ in range(PER_ADDRESS_MAX):
+            stack.enter_context(gateway.wire(source="127.0.0.77"))
+        until(lambda: gateway.metric("gateway_connections") > PER_ADDRESS_MAX)
+        with gateway.wire(source="127.0.0.77") as wire:
+            answer = wire.send(request(key=KEY)).answer()
+            assert (answer.status, answer.value("retry-after")) == (429, "1")
+            assert answer.json["error"].startswith("Too many connections from this address")
+            assert wire.is_over()
+        for _ in range(2 * PER_ADDRESS_MAX):
+            stack.enter_context(gateway.wire(source=PROXY))
+        assert gateway.ask(request(key=KEY), source=PROXY).status == 200
+        assert gateway.ask(request(key=KEY), source="127.0.0.78").status == 200
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while gateway.ask(request(key=KEY), source="127.0.0.77").status != 200:
+        assert time.monotonic() < deadline
 
 
 def test_a_crowd_is_bounded_and_whoever_is_in_stays_in(crowded: Fort):

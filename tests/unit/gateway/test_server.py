@@ -4,13 +4,16 @@ import asyncio
 
 import pytest
 
+from services.gateway.http1.crowd import TURNED_AWAY_MAX
 from services.gateway.http1.deadlines import Deadlines
 from services.gateway.http1.server import BACKLOG_BYTES_MAX, Bounds, Connection, Server
 from services.gateway.http1.wire import HeadLimits, RequestHead, WireError
+from shared.access import parse_proxies
 from shared.clock import ManualClock
 
 GET = b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n"
 SILENCE_SECONDS = 5.0
+PROXY = "10.1.1.1"
 
 
 class Transport(asyncio.Transport):
@@ -100,13 +103,17 @@ class Play:
         usual = {
             "head": HeadLimits(1_000, 1_000),
             "connections_max": 100,
+            "per_address_max": 50,
             "header_seconds": 10.0,
             "keep_alive_seconds": 75.0,
             "silence_seconds": SILENCE_SECONDS,
             "body_bytes_per_second_min": 1,
             "drain_seconds": 1.0,
         }
-        self.server = Server(self.handler, Bounds(**(usual | bounds)), self.deadlines)
+        trusted = parse_proxies(PROXY)
+        self.server = Server(
+            self.handler, Bounds(**(usual | bounds)), self.deadlines, trusted=trusted
+        )
 
     def connect(self, address: str = "203.0.113.7") -> tuple[Connection, Transport]:
         """A client."""
@@ -172,3 +179,38 @@ def test_a_client_that_reads_nothing_gains_no_time_by_sending(play: Play, sends)
     assert not transport.is_aborted
     play.wait(0.5)
     assert transport.is_aborted
+
+
+def test_one_address_cannot_hold_all_connections():
+    """One more is told so and lingers; another address, and our own proxy, come in."""
+    play = Play(connections_max=100, per_address_max=3)
+    inside = [play.connect() for _ in range(3)]
+    connection, transport = play.connect()
+    assert [error.status for error in play.handler.errors] == [429]
+    assert (transport.written, transport.has_ended) == (b"no", True)
+    play.connect("203.0.113.8")
+    for _ in range(10):
+        play.connect(PROXY)
+    assert len(play.handler.errors) == 1
+    connection.connection_lost(None)
+    inside[0][0].connection_lost(None)
+    play.connect()
+    assert len(play.handler.errors) == 1
+    play.connect()
+    assert len(play.handler.errors) == 2
+
+
+def test_those_who_are_turned_away_cannot_fill_the_process():
+    """Some are told why, the others are cut off, and who is in stays in."""
+    play = Play(connections_max=2, per_address_max=1)
+    first, _ = play.connect("203.0.113.1")
+    play.connect("203.0.113.2")
+    away = [play.connect(f"203.0.113.{3 + number % 200}") for number in range(300)]
+    assert [error.status for error in play.handler.errors] == [503] * TURNED_AWAY_MAX
+    assert sum(transport.is_aborted for _, transport in away) == 300 - TURNED_AWAY_MAX
+    assert play.server.crowd.cut_off == 300 - TURNED_AWAY_MAX
+    for connection, _ in away:
+        connection.connection_lost(None)
+    assert play.server.connections == len(play.server.crowd) == 2
+    first.data_received(GET % 1)
+    assert play.paths == ["/1"]
