@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Final
 
+from services.gateway.complaints import Complaints
 from services.gateway.domain import CLIENT_GONE, REQUEST_ID, Rejection
 from services.gateway.exchange import Exchange
 from services.gateway.handlers import Door
@@ -77,6 +78,7 @@ class Gateway:
         self._ids = request_ids()
         self._streams: set[Exchange] = set()
         self._seconds: dict[tuple[str, int], Callable[[float], None]] = {}
+        self._complaints = Complaints()
 
     def turn(self, connection: Connection, head: RequestHead) -> Turn:
         """The turn of a request."""
@@ -135,7 +137,10 @@ class Gateway:
         route = exchange.passage.route
         service = "" if route is None else route.service
         self._metrics.upstream_failures.labels(service, error.reason).inc()
-        fields = {"service": service, "reason": error.reason, "cause": str(error)}
+        times = self._complaints.due((service, error.reason), self.deadlines.now)
+        if not times:
+            return
+        fields = {"service": service, "reason": error.reason, "cause": str(error), "times": times}
         names = {"endpoint": _endpoint(exchange), "request_id": exchange.request.request_id}
         log.warning("upstream failed", extra=fields | names)
 

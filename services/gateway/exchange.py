@@ -42,7 +42,10 @@ from shared.routes import Route
 log = logging.getLogger(__name__)
 
 _LENGTH: Final = b"content-length"
-_JSON: Final = b"content-type: application/json\r\n"
+_CACHING: Final = b"cache-control"
+_NO_STORE: Final = b"cache-control: no-store\r\n"
+"""What an answer says if its service says nothing: a cache that keys by path would mix partners."""
+_JSON: Final = b"content-type: application/json\r\n" + _NO_STORE
 _STREAM: Final = b"text/event-stream"
 _LENGTH_ALONE: Final = frozenset((_LENGTH,))
 _LENGTH_AND_RATES: Final = frozenset(
@@ -241,7 +244,7 @@ class Exchange:
     def on_answer(self, head: AnswerHead) -> None:
         """Send the head of the answer."""
         told = []
-        is_stream = False
+        is_stream = is_decided = False
         dropped = _LENGTH_AND_RATES if self.passage.verdict is not None else _LENGTH_ALONE
         for pair in passed_back(head.headers):
             name = pair[0]
@@ -249,6 +252,10 @@ class Exchange:
                 told.append(b"%b: %b\r\n" % pair)
                 if name == b"content-type":
                     is_stream = pair[1].startswith(_STREAM)
+                elif name == _CACHING:
+                    is_decided = True
+        if not is_decided:
+            told.append(_NO_STORE)
         self._write_head(head.status, b"".join(told), head.length)
         if is_stream:
             self._gateway.on_stream(self)
@@ -423,7 +430,7 @@ class Exchange:
         link, self._link = self._link, None
         if link is not None:
             link.abandon()
-        elif self._pool is not None:
+        if self._pool is not None:  # also if it waits to be sent again, its first link being dead
             self._pool.withdraw(self)
 
     def _be_over(self, rejection: Rejection | None = None) -> None:

@@ -8,7 +8,6 @@ that met the very moment is sent once more.
 """
 
 import asyncio
-import contextlib
 import logging
 import ssl
 from collections import deque
@@ -381,9 +380,11 @@ class Pool:
         self.send(sender)
 
     def withdraw(self, sender: Sender) -> None:
-        """`sender` waits no more."""
-        with contextlib.suppress(ValueError):
-            self._waiting.remove(next(item for item in self._waiting if item[1] is sender))
+        """`sender` waits no more, if it did."""
+        for item in self._waiting:
+            if item[1] is sender:
+                self._waiting.remove(item)
+                return
 
     def give_back(self, link: Link) -> None:
         """`link` may carry the next request."""

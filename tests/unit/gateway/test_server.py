@@ -1,50 +1,17 @@
 """Protects a connection's memory and order, on a transport that a test plays."""
 
-import asyncio
-
 import pytest
 
 from services.gateway.http1.crowd import TURNED_AWAY_MAX
 from services.gateway.http1.deadlines import Deadlines
 from services.gateway.http1.server import BACKLOG_BYTES_MAX, Bounds, Connection, Server
-from services.gateway.http1.wire import HeadLimits, RequestHead, WireError
+from services.gateway.http1.wire import RequestHead, WireError
 from shared.access import parse_proxies
 from shared.clock import ManualClock
+from tests.played_parts import SILENCE_SECONDS, USUAL_BOUNDS, Transport
 
 GET = b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n"
-SILENCE_SECONDS = 5.0
 PROXY = "10.1.1.1"
-
-
-class Transport(asyncio.Transport):
-    """What a connection tells its socket."""
-
-    def __init__(self, address: str = "203.0.113.7") -> None:
-        super().__init__({"peername": (address, 4711)})
-        self.written = b""
-        self.is_reading = True
-        self.is_aborted = self.has_ended = self.is_shut = False
-
-    def write(self, data: bytes) -> None:
-        self.written += data
-
-    def pause_reading(self) -> None:
-        self.is_reading = False
-
-    def resume_reading(self) -> None:
-        self.is_reading = True
-
-    def can_write_eof(self) -> bool:
-        return True
-
-    def write_eof(self) -> None:
-        self.has_ended = True
-
-    def close(self) -> None:
-        self.is_shut = True
-
-    def abort(self) -> None:
-        self.is_aborted = True
 
 
 class Turn:
@@ -100,19 +67,9 @@ class Play:
         self.clock = ManualClock(0.0)
         self.deadlines = Deadlines(self.clock)
         self.handler = Handler()
-        usual = {
-            "head": HeadLimits(1_000, 1_000),
-            "connections_max": 100,
-            "per_address_max": 50,
-            "header_seconds": 10.0,
-            "keep_alive_seconds": 75.0,
-            "silence_seconds": SILENCE_SECONDS,
-            "body_bytes_per_second_min": 1,
-            "drain_seconds": 1.0,
-        }
         trusted = parse_proxies(PROXY)
         self.server = Server(
-            self.handler, Bounds(**(usual | bounds)), self.deadlines, trusted=trusted
+            self.handler, Bounds(**(USUAL_BOUNDS | bounds)), self.deadlines, trusted=trusted
         )
 
     def connect(self, address: str = "203.0.113.7") -> tuple[Connection, Transport]:
