@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import resource
 import signal
 import socket
 import sys
@@ -35,6 +36,7 @@ ReadyCheck = Callable[[], str | None]
 """Says what is still missing, or None when ready."""
 
 CONNECTIONS_MAX: Final = 4096
+FILES_WANTED: Final = 65_536
 EXIT_FAILED: Final = 1
 EXIT_SETUP: Final = 2
 EXIT_FENCED: Final = 3
@@ -139,6 +141,7 @@ def run(build: Callable[[], Service]) -> NoReturn:
     try:
         service = build()
         configure_logging(service.name, service.settings.log_level)
+        allow_open_files()
         uvloop.run(serve(service))
     except SetupError as error:
         sys.stderr.write(f"{error}\n")
@@ -146,6 +149,27 @@ def run(build: Callable[[], Service]) -> NoReturn:
     except Exception as error:  # noqa: BLE001 - the last stop of every failure
         sys.exit(_report(error))
     sys.exit(0)
+
+
+def allow_open_files() -> int:
+    """Let the process open as many files as the system grants it; how many that is.
+
+    Each connection is one. The usual soft limit of 1,024 lies below every bound on connections, so
+    that new clients would hang instead of being told that there is no room.
+    """
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft, hard = map(_bounded, limits)
+    if soft < hard:
+        with contextlib.suppress(OSError, ValueError):  # some systems grant less than they say
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, limits[1]))
+            soft = hard
+    if soft < CONNECTIONS_MAX:
+        log.warning("few open files", extra={"limit": soft, "wanted": CONNECTIONS_MAX})
+    return soft
+
+
+def _bounded(limit: int) -> int:
+    return FILES_WANTED if limit == resource.RLIM_INFINITY else min(limit, FILES_WANTED)
 
 
 def _report(error: BaseException) -> int:

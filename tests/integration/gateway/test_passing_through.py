@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import datetime as dt
 import ssl
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from ipaddress import IPv4Address
@@ -34,8 +35,10 @@ from tests.soak import count
 from tests.waiting import until
 
 SECONDS = 30
+CLIENTS = 8
+RESTARTS = count(3, 50)
 MEGABYTE = 1024 * 1024
-THROUGH = count(128, 1_024) * MEGABYTE
+THROUGH = count(64, 1_024) * MEGABYTE
 GET = f"GET {NETWORK} HTTP/1.1\r\nHost: a\r\nX-Eflow-API-Key: {KEY.reveal()}\r\n\r\n".encode()
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 
@@ -217,6 +220,57 @@ async def test_a_service_may_be_restarted(surroundings: Gate):
                 await partner.until_status(200, key=KEY)
                 assert await partner.status(key=KEY) == 200
             assert await partner.status(key=KEY) in (502, 503)
+
+
+async def test_a_restart_under_load_loses_only_what_was_in_flight(surroundings: Gate):
+    """Once the service is there again no request meets the end of an old link, whatever its method.
+
+    Clients that were failed wait for that; all others may lose the one request they had under way.
+    """
+    plain, is_back = Plain(answering), asyncio.Event()
+    statuses, restarts = Counter[int](), list[int]()
+    url = f"http://127.0.0.1:{plain.port}"
+    settings = {"upstream_reporting": url, "upstream_keys": url, "token_burst": 1_000_000}
+    is_back.set()
+    async with (
+        asyncio.timeout(2 * SECONDS),
+        open_gateway(surroundings, **settings) as partner,
+        contextlib.AsyncExitStack() as stack,
+        asyncio.TaskGroup() as group,
+    ):
+
+        async def work(number: int) -> None:
+            """Ask one thing after the other; half of the clients with what may not be repeated."""
+            post = {"method": "POST", "headers": TOKEN, "data": b"{}"}
+            while True:
+                turn = len(restarts)
+                if number % 2:
+                    found = await partner.status(KEYS_OF_PARTNER, **post)
+                else:
+                    found = await partner.status(key=KEY)
+                statuses[found] += 1
+                assert found == 200 or len(restarts) > turn, found
+                await is_back.wait()
+
+        service = await stack.enter_async_context(contextlib.AsyncExitStack())
+        await service.enter_async_context(plain.running())
+        await partner.until_status(200, key=KEY)
+        clients = [group.create_task(work(number)) for number in range(CLIENTS)]
+        for turn in range(1, RESTARTS + 1):
+            seen = statuses[200]
+            await until(lambda seen=seen: statuses[200] > seen + 10 * CLIENTS)
+            is_back.clear()
+            restarts.append(turn)
+            await service.aclose()
+            await service.enter_async_context(plain.running())
+            is_back.set()
+            failed = statuses.total() - statuses[200]
+            assert failed <= turn * CLIENTS, statuses
+        seen = statuses[200]
+        await until(lambda: statuses[200] > seen + 10 * CLIENTS)
+        for client in clients:
+            client.cancel()
+    assert set(statuses) <= {200, 502, 503}
 
 
 async def test_a_long_answer_passes_in_flat_memory(surroundings: Gate):

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -179,3 +180,22 @@ async def test_a_taken_port_is_one_line_naming_the_setting(start, unused_tcp_por
     assert f"127.0.0.1:{unused_tcp_port}" in error
     assert "set PORT" in error
     assert len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("hard", "wanted"), [(3_000, 3_000), (100_000, 65_536)])
+def test_a_process_may_open_as_many_files_as_the_system_grants(hard, wanted):
+    """A shell's usual soft limit lies below the connections that a service is to hold."""
+    ours = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    hard = hard if ours == resource.RLIM_INFINITY else min(hard, ours)
+    program = f"""
+        import resource
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, {hard}))
+        from shared.runtime import allow_open_files
+        print(allow_open_files(), *resource.getrlimit(resource.RLIMIT_NOFILE))
+    """
+    found = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=True
+    )
+    granted = min(wanted, hard)
+    assert found.stdout.split() == [str(granted), str(granted), str(hard)]
+    assert ("few open files" in found.stderr) == (granted < 4_096)
