@@ -7,7 +7,7 @@ can be tried in milliseconds.
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from shared.events import Envelope, envelope
 from shared.kafka import Record
@@ -18,8 +18,7 @@ MARKS_MAX: Final = 64
 """Fetches remembered until what they found is stored."""
 
 
-@dataclass(frozen=True, slots=True)
-class Item(Generic[E]):
+class Item(NamedTuple, Generic[E]):
     """One checked record: the event in it, and the record with its original bytes and headers."""
 
     event: E
@@ -106,7 +105,7 @@ class Batcher:
         if not records:
             return
         self._records.extend(records)
-        self._bytes += sum(map(_size, records))
+        self._bytes += sum([_size(record) for record in records])
         if self.due_at is None:
             self.due_at = self._next_tick(now)
 

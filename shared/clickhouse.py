@@ -32,7 +32,7 @@ Client = Any
 """A connection of the driver, which ships no types."""
 
 READERS: Final = 3
-WRITERS: Final = 1
+WRITERS: Final = 2
 QUERY_SECONDS: Final = 20.0
 KILL_SECONDS: Final = 5.0
 """After its own limit a query gets this long to end by itself."""

@@ -922,7 +922,7 @@ def partner_key(network_id: int, network_affiliate_id: int) -> str:
     return f"{network_id}:{network_affiliate_id}"
 
 
-T = TypeVar("T", Click, Impression, Conversion)
+T = TypeVar("T", bound=Tracked)
 
 
 def check_tracked(event: type[T], key: bytes | None, value: bytes | None) -> T:

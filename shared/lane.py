@@ -32,6 +32,8 @@ T = TypeVar("T")
 RETRY_SECONDS_FIRST: Final = 0.1
 RETRY_SECONDS_MAX: Final = 5.0
 REASON_CHARACTERS_MAX: Final = 1_000
+CHECKED_AT_ONCE: Final = 500
+"""Records checked before others get a turn: some 3 ms of a service that also answers requests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +271,9 @@ class Lane(Generic[E]):
         """The good ones of `records`; the others are dead letters when this returns."""
         items: list[Item[E]] = []
         passed = 0
-        for record in records:
+        for number, record in enumerate(records, start=1):
+            if number % CHECKED_AT_ONCE == 0:
+                await self._clock.sleep(0)
             try:
                 self._check_placement(record)
                 items.append(Item(self._work.check(record), record))

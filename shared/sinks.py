@@ -44,7 +44,9 @@ CREATE TABLE projection_offsets (
 
 REWIND_SECONDS: Final = 600.0
 """ClickHouse answers an insert before the disk has it: what a power cut may take is replayed."""
-INSERT_BYTES_MAX: Final = 16 * 1024 * 1024
+INSERTS_AT_ONCE: Final = 2
+"""Inserts into one table at a time: one alone leaves a core idle while it is written."""
+INSERT_BYTES_MAX: Final = 32 * 1024 * 1024
 """What one insert gathers from waiting batches; the first is taken whatever its size."""
 
 
@@ -199,11 +201,11 @@ def _data_refused() -> Iterator[None]:
         raise InvalidError(f"Postgres refuses the data: {error}") from error
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Waiting:
     """A batch that waits for its insert; the outcome is None or why it failed."""
 
-    rows: list[bytes]
+    rows: bytes
     outcome: asyncio.Future[PorticoError | None]
 
     def settle(self, outcome: PorticoError | None) -> None:
@@ -218,8 +220,8 @@ class ClickHouseSink(Generic[E]):
     takes those for which it has a column.
 
     The tables must make a repeated row harmless (ReplacingMergeTree by id and version). Batches of
-    several partitions that wait at the same time become one insert a table; if that is refused,
-    each is tried alone.
+    several partitions that wait at the same time become one insert; if that is refused, each is
+    tried alone. A table takes `INSERTS_AT_ONCE` inserts at a time.
 
     Args:
         clickhouse: the database that holds the tables.
@@ -237,7 +239,7 @@ class ClickHouseSink(Generic[E]):
         self._tables = tables
         self._rewind_seconds = rewind_seconds
         self._waiting: dict[str, list[_Waiting]] = {table: [] for table in tables.values()}
-        self._locks = {table: asyncio.Lock() for table in tables.values()}
+        self._turns = {table: asyncio.Semaphore(INSERTS_AT_ONCE) for table in tables.values()}
 
     async def starts(self, partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, Start]:
         """The group's committed offsets, rewound."""
@@ -251,30 +253,27 @@ class ClickHouseSink(Generic[E]):
             return
         table = self._tables[partition.topic]
         mine = _Waiting(
-            [
-                spliced(
-                    item.record.value,
-                    partition.partition,
-                    item.record.offset,
-                    item.record.timestamp,
-                )
-                for item in items
-            ],
+            b"\n".join(
+                [
+                    spliced(record.value, record.partition, record.offset, record.timestamp)
+                    for _, record in items
+                ]
+            ),
             asyncio.get_running_loop().create_future(),
         )
         self._waiting[table].append(mine)
-        async with self._locks[table]:
-            while not mine.outcome.done():
+        async with self._turns[table]:
+            while mine in self._waiting[table]:
                 await self._insert_waiting(table)
         if (failure := await mine.outcome) is not None:
             raise failure
 
     async def _insert_waiting(self, table: str) -> None:
-        """Insert for those who waited longest; the lock of the table is held."""
+        """Insert for those who waited longest."""
         group = self._next_group(table)
         outcome: PorticoError | None = UnavailableError("the task that inserted was cancelled")
         try:
-            outcome = await self._outcome(table, [row for waiting in group for row in waiting.rows])
+            outcome = await self._outcome(table, b"\n".join([each.rows for each in group]))
             if isinstance(outcome, RejectedError) and len(group) > 1:
                 for waiting in group:
                     waiting.settle(await self._outcome(table, waiting.rows))
@@ -285,15 +284,15 @@ class ClickHouseSink(Generic[E]):
     def _next_group(self, table: str) -> list[_Waiting]:
         queue = self._waiting[table]
         group = [queue.pop(0)]
-        held = sum(map(len, group[0].rows))
-        while queue and (held := held + sum(map(len, queue[0].rows))) <= INSERT_BYTES_MAX:
+        held = len(group[0].rows)
+        while queue and (held := held + len(queue[0].rows)) <= INSERT_BYTES_MAX:
             group.append(queue.pop(0))
         return group
 
-    async def _outcome(self, table: str, rows: Sequence[bytes]) -> PorticoError | None:
+    async def _outcome(self, table: str, rows: bytes) -> PorticoError | None:
         point("projection.mid_write")
         try:
-            await self._clickhouse.insert(table, b"\n".join(rows))
+            await self._clickhouse.insert(table, rows)
         except (RejectedError, UnavailableError) as error:
             return error
         return None
@@ -307,5 +306,10 @@ def spliced(value: bytes | None, partition: int, offset: int, appended_ms: int) 
     """A checked JSON object with its place in the log as first members."""
     if value is None:
         raise InvalidError("a tombstone where a fact is needed")
-    place = b'{"_partition":%d,"_offset":%d,"_appended":%d,' % (partition, offset, appended_ms)
-    return place + value.lstrip()[1:]
+    members = value[1:] if value.startswith(b"{") else value.lstrip()[1:]
+    return b'{"_partition":%d,"_offset":%d,"_appended":%d,%b' % (
+        partition,
+        offset,
+        appended_ms,
+        members,
+    )

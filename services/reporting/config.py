@@ -41,5 +41,6 @@ class ReportingSettings(IdentitySettings, ServiceSettings):
     """How long a fact may wait for others to be inserted with it: longer means fewer, larger parts
     in ClickHouse and older answers."""
 
-    batch_records_max: int = Field(10_000, ge=1)
-    """Facts of one partition that are inserted together at most."""
+    batch_records_max: int = Field(20_000, ge=1)
+    """Facts of one partition that are inserted together at most; 16 MB of them always close a
+    batch."""
