@@ -96,15 +96,20 @@ async def open_outbox(
 
 @asynccontextmanager
 async def running_relay(
-    outbox: Outbox, holder: str = "test", **settings: float
+    outbox: Outbox, holder: str = "test", *, ends_itself: bool = False, **settings: float
 ) -> AsyncIterator[Relay]:
-    """A relay at work in this process; what ended it before its time is raised."""
+    """A relay at work in this process; what ended it before its time is raised.
+
+    It is stopped at the end of the block; one that `ends_itself` gets the time to do so first.
+    """
     metrics = RelayMetrics(CollectorRegistry(), "test")
     async with open_relay(outbox.settings(holder, **settings), metrics, SystemClock()) as relay:
         running = asyncio.create_task(relay.run())
         try:
             yield relay
         finally:
+            if ends_itself:
+                await asyncio.wait([running], timeout=DEADLINE_SECONDS)
             running.cancel()
             await asyncio.wait([running])
         if not running.cancelled():

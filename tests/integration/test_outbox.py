@@ -136,7 +136,7 @@ async def test_a_relay_that_lost_its_lease_ends_as_fenced(outbox):
         return not relay.is_holder
 
     with pytest.raises(ExceptionGroup) as failure:  # noqa: PT012 - it ends the relay
-        async with running_relay(outbox) as relay:
+        async with running_relay(outbox, ends_itself=True) as relay:
             assert await relay.wait_published(await outbox.change("a", b"1"), 30)
             await outbox.pool.execute(
                 "UPDATE outbox_lease SET holder = 'second', epoch = epoch + 1,"

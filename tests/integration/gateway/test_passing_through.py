@@ -6,7 +6,8 @@ import datetime as dt
 import ssl
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -20,7 +21,8 @@ from deploy.local.ports import free_ports
 from services.gateway.app import build
 from services.gateway.config import GatewaySettings
 from shared.events import Budget
-from shared.runtime import serve
+from shared.http import AsgiApp
+from shared.runtime import Lifecycle, Server, Service, serve
 from tests.gateway_parts import (
     KEY,
     KEYS_OF_PARTNER,
@@ -442,12 +444,25 @@ async def test_gateways_share_a_port_if_told_so(surroundings: Gate):
             reuse_port=True,
             drain_seconds=1.0,
         )
+        second, opened = _watched(build(settings, **surroundings.tables))
         stop = asyncio.Event()
         async with asyncio.TaskGroup() as group:
-            group.create_task(serve(build(settings, **surroundings.tables), stop))
+            group.create_task(serve(second, stop))
+            await until(lambda: bool(opened) and not opened[0].missing())
             await partner.until_status(200, key=KEY)
             stop.set()
         await partner.until_status(200, key=KEY)
+
+
+def _watched(service: Service) -> tuple[Service, list[Lifecycle]]:
+    """`service`, and where its lifecycle will be found: no request can ask one of two on a port."""
+    lifecycles: list[Lifecycle] = []
+
+    def opened(lifecycle: Lifecycle) -> AbstractAsyncContextManager[AsgiApp | Server]:
+        lifecycles.append(lifecycle)
+        return service.open(lifecycle)
+
+    return replace(service, open=opened), lifecycles
 
 
 async def test_https_is_spoken_with_a_certificate(surroundings: Gate, tmp_path: Path):
