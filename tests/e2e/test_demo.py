@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.soak import count
+
 
 @pytest.mark.slow
 @pytest.mark.timeout(420)
@@ -17,7 +19,7 @@ def test_the_whole_story_goes_as_promised() -> None:
     with tempfile.TemporaryDirectory(prefix="portico-demo-") as folder:
         done = subprocess.run(
             [sys.executable, "-m", "tools.demo", "--folder", folder],
-            env={**os.environ, "SIMULATOR_HISTORY_CLICKS": "10000"},
+            env={**os.environ, "SIMULATOR_HISTORY_CLICKS": str(count(3_000, 10_000))},
             capture_output=True,
             text=True,
             timeout=400,

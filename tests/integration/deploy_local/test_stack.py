@@ -16,7 +16,6 @@ from deploy.local.config import StackSettings
 from deploy.local.process import Child, Command, until
 from deploy.local.stack import Stack
 from shared.errors import SetupError
-from tests import backends
 from tests.backends import LIBS
 from tests.integration.deploy_local import stand_in
 from tests.integration.deploy_local.stack_process import STAND_IN
@@ -31,11 +30,10 @@ def settings(tmp_path):
     return StackSettings(home=tmp_path / "home", kafka_libs=LIBS, durable=False).with_free_ports()
 
 
-@pytest.fixture(scope="module")
-def stores():
+@pytest.fixture
+def stores(kafka_bootstrap, database_url):
     """A Kafka and a Postgres for platforms that need not start their own."""
-    with backends.kafka() as bootstrap, backends.postgres() as url:
-        yield {"kafka_bootstrap": bootstrap, "database_url": SecretStr(url)}
+    return {"kafka_bootstrap": kafka_bootstrap, "database_url": SecretStr(database_url)}
 
 
 @pytest.fixture
