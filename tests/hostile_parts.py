@@ -716,13 +716,15 @@ class Fort:
 
     def _is_ready(self) -> bool:
         try:
-            return httpx.get(f"http://127.0.0.1:{self.port}/readyz").status_code == 200
+            return (
+                httpx.get(f"http://127.0.0.1:{self.port}/readyz", verify=False).status_code == 200
+            )
         except httpx.TransportError:
             return False
 
     def metric(self, name: str) -> float:
         """The sum of a metric's samples."""
-        text = httpx.get(f"http://127.0.0.1:{self.port}/metrics").text
+        text = httpx.get(f"http://127.0.0.1:{self.port}/metrics", verify=False).text
         lines = [line for line in text.splitlines() if re.match(rf"{name}(\{{|\s)", line)]
         return sum(float(line.rpartition(" ")[2]) for line in lines)
 

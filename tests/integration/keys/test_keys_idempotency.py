@@ -134,7 +134,7 @@ async def test_a_wrong_idempotency_key_is_refused_by_name(service, once):
     ours = network()
     await service.tell(partner(ours))
     headers = service.headers("POST", PATH, staff(ours)) | {"idempotency-key": once.encode()}
-    async with httpx.AsyncClient(base_url=service.url) as client:
+    async with httpx.AsyncClient(verify=False, base_url=service.url) as client:
         answer = await client.post(PATH, json=CRM, headers=headers)
     assert (answer.status_code, "Idempotency-Key" in answer.json()["error"]) == (400, True)
     assert await service.execute("SELECT FROM keys WHERE network_id = $1", ours) == []
