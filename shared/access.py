@@ -22,7 +22,7 @@ import msgspec
 from shared.clock import Clock
 from shared.errors import ForbiddenError, PorticoError, UnauthenticatedError, UnavailableError
 from shared.events import KeyState, NetworkState, PartnerAccess, partner_key
-from shared.partner_key import LENGTH, digest_of, is_well_formed, mask_of
+from shared.partner_key import PresentedKey, mask_of
 from shared.replica import Replica
 from shared.runtime import Lifecycle
 from shared.topics import KEYS_STATE, NETWORKS_STATE, PARTNERS_ACCESS, Topic
@@ -122,20 +122,14 @@ class _Key:
     The last caller is remembered, since most keys are used from one address.
     """
 
-    __slots__ = ("_grant", "_is_well_formed", "_listed", "allowlist", "partner", "state")
+    __slots__ = ("_grant", "_listed", "allowlist", "partner", "state")
 
     def __init__(self, state: KeyState) -> None:
         self.state = state
         self.allowlist = parse_allowlist(state.allowlist)
         self.partner = partner_key(state.network_id, state.network_affiliate_id)
         self._grant: Grant | None = None
-        self._is_well_formed = False
         self._listed: tuple[str, bool] | None = None
-
-    def is_well_formed(self, secret: str) -> bool:
-        """Whether `secret`, which has this key's digest, looks like a key: asked until it does."""
-        self._is_well_formed = self._is_well_formed or is_well_formed(secret)
-        return self._is_well_formed
 
     def admits(self, client_ip: str) -> bool:
         """Whether the allowlist lets `client_ip` in."""
@@ -287,25 +281,27 @@ class AccessTable:
             ForbiddenError: realm, allowlist or suspension; the text says which.
             UnavailableError: the present state is not known here.
         """
-        decision = self.decide(secret, realm=realm, client_ip=client_ip, now=now)
+        decision = self.decide(PresentedKey(secret), realm=realm, client_ip=client_ip, now=now)
         if decision.refusal is not None:
             raise decision.refusal.error
         if decision.caller is None:
             raise UnauthenticatedError
         return decision.caller
 
-    def decide(self, secret: str, *, realm: Realm, client_ip: str, now: float) -> Decision:
+    def decide(
+        self, presented: PresentedKey, *, realm: Realm, client_ip: str, now: float
+    ) -> Decision:
         """As `admit`, but returns a refusal together with whom it concerns."""
-        key = self._by_digest.get(digest_of(secret)) if len(secret) == LENGTH else None
-        if not (is_well_formed(secret) if key is None else key.is_well_formed(secret)):
+        if not presented.is_well_formed:
             return Decision(None, _unknown())
         if self.freshness_seconds() > self._stale_seconds:
             return Decision(None, _stale())
+        key = self._by_digest.get(presented.digest)
         if key is None:
             return Decision(None, _unknown())
         access = self._partners.get(key.partner)
         enabled = access is not None and access.firehose_enabled
-        grant = key.grant(secret, client_ip, firehose_enabled=enabled)
+        grant = key.grant(presented.text, client_ip, firehose_enabled=enabled)
         if realm not in ("any", key.state.realm):
             return Decision(grant, Refusal("realm", ForbiddenError(OUT_OF_REALM)))
         return Decision(grant, self._judge(key, access, client_ip, now))

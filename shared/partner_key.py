@@ -59,6 +59,26 @@ class PartnerKey:
         return hash(self.digest)
 
 
+class PresentedKey:
+    """What a caller presents as a key, and what follows from it, worked out once.
+
+    Attributes:
+        text: as sent; it may be anything.
+        is_well_formed: whether somebody may have issued it.
+        digest: its SHA-256, see `digest_of`; empty if nobody can have issued it.
+    """
+
+    __slots__ = ("digest", "is_well_formed", "text")
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.is_well_formed = is_well_formed(text)
+        self.digest = digest_of(text) if self.is_well_formed else ""
+
+    def __repr__(self) -> str:
+        return f"PresentedKey({mask_of(self.text)})"
+
+
 def generate() -> PartnerKey:
     """A new key of 160 random bits."""
     body = _base62(secrets.randbits(RANDOM_BITS), BODY_LENGTH)

@@ -12,6 +12,7 @@ from shared import events, topics
 from shared.access import AccessTable
 from shared.clock import ManualClock
 from shared.events import KeyState, NetworkState, PartnerAccess, partner_key
+from shared.partner_key import PresentedKey
 from shared.postgres import Pool
 from shared.replica import Schema, Table
 
@@ -140,7 +141,9 @@ class Door:
 
     def refusal(self, secret: str, address: str, now: float) -> str | None:
         """Why nobody comes in with `secret`; None if one does."""
-        found = self.table.decide(secret, realm="affiliate", client_ip=address, now=now)
+        found = self.table.decide(
+            PresentedKey(secret), realm="affiliate", client_ip=address, now=now
+        )
         return found.refusal.reason if found.refusal else None
 
 

@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import Final
 
 from services.gateway.complaints import Complaints
-from services.gateway.domain import CLIENT_GONE, REQUEST_ID, Rejection
+from services.gateway.domain import CLIENT_GONE, REQUEST_ID, Rejection, carried
 from services.gateway.exchange import Exchange
 from services.gateway.handlers import Door
 from services.gateway.http1.deadlines import Deadlines
@@ -82,10 +82,9 @@ class Gateway:
 
     def turn(self, connection: Connection, head: RequestHead) -> Turn:
         """The turn of a request."""
-        if head.path in OPERATIONS and not any(
-            name == b"x-forwarded-for" for name, _ in head.headers
-        ):
-            found = self._operations.answer(head.path, connection.peer)
+        path = head.line.path
+        if path in OPERATIONS and not carried(head.fields).forwarded_for:
+            found = self._operations.answer(path, connection.peer)
             if found is not None:
                 status, media_type, body = found
                 headers = ((b"content-type", media_type.encode()),)

@@ -7,14 +7,16 @@ from typing import Any, Final
 
 import msgspec
 
+from services.gateway.http1.wire import Fields, Headers, RequestLine, lines
 from services.gateway.limiter import Verdict
 from shared.access import KEY_HEADER, Grant
 from shared.errors import PorticoError, RejectedError, TooManyError, UnavailableError
 from shared.http import error_body, json_bytes
 from shared.identity import HEADER as IDENTITY_HEADER
+from shared.partner_key import PresentedKey
 from shared.routes import Route
 
-RawHeaders = list[tuple[bytes, bytes]]
+RawHeaders = Headers
 
 REQUEST_ID: Final = b"x-request-id"
 POLICY: Final = "affiliate"
@@ -42,6 +44,7 @@ _NOT_PASSED_ON: Final = _HOP_BY_HOP | {
     KEY_HEADER,
     _IDENTITY,
     REQUEST_ID,
+    b"content-length",
     b"expect",
     b"forwarded",
     b"host",
@@ -51,87 +54,78 @@ _NOT_PASSED_ON: Final = _HOP_BY_HOP | {
     b"x-forwarded-proto",
     b"x-real-ip",
 }
-_NOT_PASSED_BACK: Final = _HOP_BY_HOP | {REQUEST_ID, b"date", b"server"}
+_NOT_PASSED_BACK: Final = _HOP_BY_HOP | {REQUEST_ID, b"content-length", b"date", b"server"}
+_NOT_BESIDE_BUDGET: Final = _NOT_PASSED_BACK | {
+    b"x-ratelimit-limit",
+    b"x-ratelimit-remaining",
+    b"ratelimit-policy",
+    b"ratelimit",
+}
 
 
-_JUDGED_BY: Final = frozenset(
-    (
-        KEY_HEADER,
-        b"authorization",
-        b"connection",
-        b"content-length",
-        b"transfer-encoding",
-        b"x-forwarded-for",
+class Carried:
+    """What the header fields of a request come to at the door; it follows from them alone.
+
+    Attributes:
+        size: the sum of all names and values, in bytes.
+        declared_bytes: the body's length if it was declared, else 0.
+        forwarded_for: the values of `X-Forwarded-For`.
+        has_authorization: whether there is a token.
+        keys: as presented; more than one is as good as none.
+        passed_on: the lines that go on to a service, see `passed_on`.
+    """
+
+    __slots__ = (
+        "declared_bytes",
+        "forwarded_for",
+        "has_authorization",
+        "keys",
+        "passed_on",
+        "size",
     )
-)
-"""The headers that a door reads; found in one walk over all."""
+
+    def __init__(self, headers: RawHeaders) -> None:
+        self.size = sum(len(name) + len(value) for name, value in headers)
+        declared = _values(headers, b"content-length")
+        self.declared_bytes = int(declared[0]) if declared and declared[0].isdigit() else 0
+        self.forwarded_for = _values(headers, b"x-forwarded-for")
+        self.has_authorization = bool(_values(headers, b"authorization"))
+        self.keys = tuple(map(PresentedKey, _values(headers, KEY_HEADER)))
+        self.passed_on = lines(passed_on(headers))
+
+
+def _values(headers: RawHeaders, name: bytes) -> list[str]:
+    return [value.decode("latin-1") for key, value in headers if key == name]
+
+
+def carried(fields: Fields) -> Carried:
+    """What `fields` come to, worked out once for all requests that carry the same."""
+    found = fields.notes
+    if not isinstance(found, Carried):
+        found = fields.notes = Carried(fields.headers)
+    return found
 
 
 class Request:
-    """A request as it arrived; header names are lower case. Never printed: it holds secrets.
+    """A request as it arrived. Never printed: it holds secrets.
 
     Args:
-        method: HTTP method.
-        path: as sent, percent-encoding and all, without the query.
-        query: as sent, without the question mark.
-        headers: in their order.
+        line: its first line.
+        fields: its headers.
         peer: address of the connection.
         request_id: given to it here.
 
     Attributes:
-        header_bytes: the sum of all names and values.
+        carried: what its headers come to.
     """
 
-    __slots__ = (
-        "_judged_by",
-        "header_bytes",
-        "headers",
-        "method",
-        "path",
-        "peer",
-        "query",
-        "request_id",
-    )
+    __slots__ = ("carried", "line", "peer", "request_id")
 
-    def __init__(  # noqa: PLR0917 - the parts of a request in the order of HTTP
-        self, method: str, path: str, query: bytes, headers: RawHeaders, peer: str, request_id: str
-    ) -> None:
-        self.method = method
-        self.path = path
-        self.query = query
-        self.headers = headers
+    def __init__(self, line: RequestLine, fields: Fields, peer: str, request_id: str) -> None:
+        self.line = line
+        self.carried = carried(fields)
         self.peer = peer
         self.request_id = request_id
-        total = 0
-        found: dict[bytes, list[str]] = {}
-        for name, value in headers:
-            total += len(name) + len(value)
-            if name in _JUDGED_BY:
-                found.setdefault(name, []).append(value.decode("latin-1"))
-        self.header_bytes = total
-        self._judged_by = found
-
-    def values(self, name: bytes) -> list[str]:
-        """The values of all headers called `name`."""
-        if name in _JUDGED_BY:
-            return self._judged_by.get(name, [])
-        return [value.decode("latin-1") for key, value in self.headers if key == name]
-
-    def value(self, name: bytes) -> str | None:
-        """The value of the first header called `name`; None if there is none."""
-        found = self.values(name)
-        return found[0] if found else None
-
-    @property
-    def declared_bytes(self) -> int:
-        """The body's length if it was declared, else 0."""
-        declared = self._judged_by.get(b"content-length")
-        return int(declared[0]) if declared is not None and declared[0].isdigit() else 0
-
-    @property
-    def has_body(self) -> bool:
-        """Whether a body follows."""
-        return self.declared_bytes > 0 or self.value(b"transfer-encoding") is not None
 
 
 class Rejection(msgspec.Struct, frozen=True):
@@ -203,27 +197,26 @@ def over_budget(verdict: Verdict, policy: str) -> Rejection:
     )
 
 
-def rate_headers(passage: Passage) -> RawHeaders:
-    """What was decided, in headers: the deployed ones and those of the IETF draft (version 10).
+def rate_lines(passage: Passage) -> bytes:
+    """What was decided, in header lines: the deployed ones and those of the IETF draft, version 10.
 
     `r` is whole tokens; `t` seconds to the next one if there is none, else until all are there.
     """
     verdict, granular = passage.verdict, passage.granular
     if verdict is None:
-        return []
+        return b""
     rules = _rule(POLICY, verdict.quota, verdict.window_seconds)
     states = _STATE % (verdict.remaining, verdict.reset_seconds)
     if granular is not None:
         rules += b", " + _rule(GRANULAR_POLICY, granular.quota, granular.window_seconds)
         states += _GRANULAR_STATE % (granular.remaining, granular.reset_seconds)
-    return [
-        (b"x-ratelimit-limit", b"%d" % verdict.quota),
-        (b"x-ratelimit-remaining", b"%d" % verdict.remaining),
-        (b"ratelimit-policy", rules),
-        (b"ratelimit", states),
-    ]
+    return _RATE_LINES % (verdict.quota, verdict.remaining, rules, states)
 
 
+_RATE_LINES: Final = (
+    b"x-ratelimit-limit: %d\r\nx-ratelimit-remaining: %d\r\n"
+    b"ratelimit-policy: %b\r\nratelimit: %b\r\n"
+)
 _STATE: Final = f'"{POLICY}";r=%d;t=%d'.encode()
 _GRANULAR_STATE: Final = f', "{GRANULAR_POLICY}";r=%d;t=%d'.encode()
 
@@ -233,27 +226,31 @@ def _rule(policy: str, quota: int, window_seconds: int) -> bytes:
     return f'"{policy}";q={quota};w={window_seconds}'.encode()
 
 
-def forwarded(request: Request, identity: str) -> RawHeaders:
-    """The headers that an upstream gets, beside `Host` and the framing of the body.
+def passed_on(headers: RawHeaders) -> RawHeaders:
+    """The headers of a request that a service gets, beside those that the door writes itself.
 
     Neither the partner's key nor anything by which a client could pretend to be a door goes on;
-    hop-by-hop headers, also those that `Connection` names, end here.
+    hop-by-hop headers, also those that `Connection` names, end here, and the length of a body is
+    told anew.
     """
-    dropped = _NOT_PASSED_ON
-    if request.values(b"connection"):
-        dropped |= named_by_connection(request.headers)
-    passed = [header for header in request.headers if header[0] not in dropped]
-    passed.append((_IDENTITY, identity.encode()))
-    passed.append((REQUEST_ID, request.request_id.encode()))
-    return passed
-
-
-def passed_back(headers: RawHeaders) -> RawHeaders:
-    """The headers of an upstream's answer that the client gets; names are in lower case."""
-    dropped = _NOT_PASSED_BACK
-    if any(name == b"connection" for name, _ in headers):
-        dropped |= named_by_connection(headers)
+    dropped = _NOT_PASSED_ON | named_by_connection(headers)
     return [header for header in headers if header[0] not in dropped]
+
+
+def passed_back(headers: RawHeaders, *, has_budget: bool) -> RawHeaders:
+    """The headers of a service's answer that the client gets; names are in lower case.
+
+    Args:
+        headers: of the service.
+        has_budget: whether the door tells of a budget, and so nobody else does.
+    """
+    dropped = _NOT_BESIDE_BUDGET if has_budget else _NOT_PASSED_BACK
+    passed = [header for header in headers if header[0] not in dropped]
+    if len(passed) < len(headers):
+        hops = named_by_connection(headers)
+        if hops:
+            return [header for header in passed if header[0] not in hops]
+    return passed
 
 
 def named_by_connection(headers: RawHeaders) -> set[bytes]:

@@ -16,9 +16,8 @@ from services.gateway.domain import (
     Passage,
     Rejection,
     Request,
-    forwarded,
     passed_back,
-    rate_headers,
+    rate_lines,
     trimmed,
 )
 from services.gateway.handlers import BODY_TOO_LARGE, Door
@@ -37,22 +36,19 @@ from services.gateway.http1.wire import (
     lines,
 )
 from shared.clock import Clock
+from shared.identity import HEADER as IDENTITY_HEADER
 from shared.routes import Route
 
 log = logging.getLogger(__name__)
 
-_LENGTH: Final = b"content-length"
 _CACHING: Final = b"cache-control"
 _NO_STORE: Final = b"cache-control: no-store\r\n"
 """What an answer says if its service says nothing: a cache that keys by path would mix partners."""
 _JSON: Final = b"content-type: application/json\r\n" + _NO_STORE
 _STREAM: Final = b"text/event-stream"
-_LENGTH_ALONE: Final = frozenset((_LENGTH,))
-_LENGTH_AND_RATES: Final = frozenset(
-    (_LENGTH, b"x-ratelimit-limit", b"x-ratelimit-remaining", b"ratelimit-policy", b"ratelimit")
-)
-"""Headers of a service that are not told: how long the body is, and what only the door knows."""
-_BODILESS: Final = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
+_REQUEST_ID: Final = REQUEST_ID + b": "
+_IDENTITY: Final = IDENTITY_HEADER.encode() + b": "
+_BODILESS: Final = (204, 304)
 _BUG: Final = Rejection(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal error", "bug")
 _TEXTS: Final = {
     HTTPStatus.BAD_GATEWAY: "Bad gateway",
@@ -112,13 +108,15 @@ class Exchange:
         "_connection",
         "_ends_with_connection",
         "_gateway",
-        "_head",
         "_is_body_done",
         "_is_chunked_back",
+        "_is_old",
         "_is_over",
+        "_length",
         "_link",
         "_pending",
         "_pool",
+        "_unsent",
         "head_seconds",
         "may_repeat",
         "method",
@@ -130,26 +128,27 @@ class Exchange:
     def __init__(
         self, gateway: Behind, connection: Connection, head: RequestHead, request_id: str
     ) -> None:
-        self.method = head.method
-        self.request = Request(
-            head.method, head.path, head.query, head.headers, connection.peer, request_id
-        )
+        length = head.fields.length
+        self.method = head.line.method
+        self.request = Request(head.line, head.fields, connection.peer, request_id)
         self.status = 0
         self.head_seconds = 0.0
-        self.may_repeat = head.method == "GET" and head.length == 0
+        self.may_repeat = length == 0 and self.method == "GET"
         self._gateway = gateway
         self._connection = connection
-        self._head = head
+        self._is_old = head.is_old
+        self._length = length
         self._began = gateway.clock.monotonic()
         self._link: Link | None = None
         self._pool: Pool | None = None
         self._pending: list[bytes] = []
         self._bytes_left = 0
         self._collects = False
-        self._is_body_done = head.length == 0
+        self._is_body_done = length == 0
         self._is_chunked_back = False
         self._ends_with_connection = False
         self._is_over = False
+        self._unsent: list[bytes] = []
 
     # From the client.
 
@@ -242,29 +241,28 @@ class Exchange:
             self._connection.want_body()
 
     def on_answer(self, head: AnswerHead) -> None:
-        """Send the head of the answer."""
-        told = []
+        """Begin the answer."""
+        told = passed_back(head.headers, has_budget=self.passage.verdict is not None)
         is_stream = is_decided = False
-        dropped = _LENGTH_AND_RATES if self.passage.verdict is not None else _LENGTH_ALONE
-        for pair in passed_back(head.headers):
-            name = pair[0]
-            if name not in dropped:
-                told.append(b"%b: %b\r\n" % pair)
-                if name == b"content-type":
-                    is_stream = pair[1].startswith(_STREAM)
-                elif name == _CACHING:
-                    is_decided = True
-        if not is_decided:
-            told.append(_NO_STORE)
-        self._write_head(head.status, b"".join(told), head.length)
+        for name, value in told:
+            if name == b"content-type":
+                is_stream = value.startswith(_STREAM)
+            elif name == _CACHING:
+                is_decided = True
+        said = lines(told) if is_decided else lines(told) + _NO_STORE
+        self._begin_answer(head.status, said, head.length)
         if is_stream:
             self._gateway.on_stream(self)
             if self._gateway.is_draining:
                 self.end_stream()
 
     def on_piece(self, piece: bytes) -> None:
-        """Send a piece of the answer at once."""
-        self._connection.write(chunk(piece) if self._is_chunked_back else piece)
+        """Go on with the answer."""
+        self._unsent.append(chunk(piece) if self._is_chunked_back else piece)
+
+    def on_lull(self) -> None:
+        """Send what has come."""
+        self._send()
 
     def on_answer_end(self) -> None:
         """The answer is complete."""
@@ -305,10 +303,11 @@ class Exchange:
     def reject(self, rejection: Rejection) -> None:
         """Answer in the wire form of errors."""
         body = rejection.body()
-        self._write_head(rejection.status, _JSON + lines(rejection.headers), len(body))
+        self._begin_answer(rejection.status, _JSON + lines(rejection.headers), len(body))
         if self.method != "HEAD":
-            self._connection.write(body)
+            self._unsent.append(body)
         self._be_over(rejection)
+        self._send()
         self._connection.finish()
 
     # Inside.
@@ -329,22 +328,26 @@ class Exchange:
         request, pool = self.request, self._pool
         if pool is None:
             raise RuntimeError("a link without a pool")
-        path = trimmed(request.path)
+        line = request.line
+        path = trimmed(line.path)
         identity = self._gateway.door.identity(request, self.passage, path)
-        headers = [
-            b"%b: %b\r\n" % pair for pair in forwarded(request, identity) if pair[0] != _LENGTH
-        ]
         return b"".join(
             (
-                request.method.encode(),
+                line.method.encode(),
                 b" ",
                 pool.prefix,
                 path.encode(),
-                b"?" + request.query if request.query else b"",
+                b"?" + line.query if line.query else b"",
                 b" HTTP/1.1\r\nhost: ",
                 pool.host,
                 b"\r\n",
-                *headers,
+                request.carried.passed_on,
+                _IDENTITY,
+                identity.encode(),
+                b"\r\n",
+                _REQUEST_ID,
+                request.request_id.encode(),
+                b"\r\n",
                 self._request_framing(),
                 b"\r\n",
             )
@@ -353,43 +356,46 @@ class Exchange:
     def _request_framing(self) -> bytes:
         if self._collects:
             return b"content-length: %d\r\n" % sum(map(len, self._pending))
-        length = self._head.length
-        if length == CHUNKED:
+        if self._length == CHUNKED:
             return b"transfer-encoding: chunked\r\n"
-        if length or self.method in ("POST", "PUT", "PATCH"):
-            return b"content-length: %d\r\n" % length
+        if self._length or self.method in ("POST", "PUT", "PATCH"):
+            return b"content-length: %d\r\n" % self._length
         return b""
 
     def _framed(self, piece: bytes) -> bytes:
-        is_chunked = self._head.length == CHUNKED and not self._collects
+        is_chunked = self._length == CHUNKED and not self._collects
         return chunk(piece) if is_chunked else piece
 
     def _end_request(self, link: Link) -> None:
-        if self._head.length == CHUNKED and not self._collects:
+        if self._length == CHUNKED and not self._collects:
             link.write(LAST_CHUNK)
         link.end()
 
-    def _write_head(self, status: int, told: bytes, length: int) -> None:
-        """Send the head: `told` and what every answer has."""
-        gateway, connection = self._gateway, self._connection
+    def _begin_answer(self, status: int, told: bytes, length: int) -> None:
+        """Make the head: `told` and what every answer has."""
+        gateway = self._gateway
         self.status = status
         self.head_seconds = gateway.clock.monotonic() - self._began
-        connection.write(
-            b"".join(
-                (
-                    STATUS_LINES[status],
-                    told,
-                    b"%b: %b\r\n" % (REQUEST_ID, self.request.request_id.encode()),
-                    lines(rate_headers(self.passage)),
-                    gateway.deadlines.date,
-                    self._answer_framing(status, length),
-                    b"\r\n",
-                )
-            )
+        self._unsent += (
+            STATUS_LINES[status],
+            told,
+            _REQUEST_ID,
+            self.request.request_id.encode(),
+            b"\r\n",
+            rate_lines(self.passage),
+            gateway.deadlines.date,
+            self._answer_framing(status, length),
+            b"\r\n",
         )
 
+    def _send(self) -> None:
+        """Write at once what has gathered: each write is a packet, and a call to the kernel."""
+        if self._unsent:
+            self._connection.write(b"".join(self._unsent))
+            self._unsent.clear()
+
     def _answer_framing(self, status: int, length: int) -> bytes:
-        connection, is_old = self._connection, self._head.is_old
+        connection, is_old = self._connection, self._is_old
         framing = b""
         if length in (CHUNKED, UNTIL_CLOSE):
             if is_old:
@@ -406,8 +412,9 @@ class Exchange:
 
     def _finish(self) -> None:
         if self._is_chunked_back:
-            self._connection.write(LAST_CHUNK)
+            self._unsent.append(LAST_CHUNK)
         self._be_over()
+        self._send()
         self._connection.finish()
 
     def _give_up(self, rejection: Rejection) -> None:
@@ -423,6 +430,7 @@ class Exchange:
 
     def _break_off(self) -> None:
         self._be_over()
+        self._send()
         self._connection.break_off(reset=self._ends_with_connection)
 
     def _drop_call(self) -> None:

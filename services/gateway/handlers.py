@@ -15,6 +15,7 @@ from services.gateway.domain import (
     GRANULAR_POLICY,
     POLICY,
     TOKEN_POLICY,
+    Carried,
     Passage,
     Rejection,
     Request,
@@ -24,10 +25,10 @@ from services.gateway.domain import (
 from services.gateway.granular import REPORT_BYTES_MAX, is_granular
 from services.gateway.guessing import Guesses
 from services.gateway.hourly import HourlyLimiter
+from services.gateway.http1.wire import RequestLine
 from services.gateway.limiter import Limiter, Verdict
 from services.gateway.sharing import SharedBudgets
 from shared.access import (
-    KEY_HEADER,
     NO_METHOD,
     AccessTable,
     ClientAddresses,
@@ -56,6 +57,13 @@ class Limits:
     body_bytes_max: int
     token_budget: Budget
     guess_budget: Budget
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """What the table of routes says about a first line."""
+
+    route: Route | None
 
 
 class Door:
@@ -93,20 +101,21 @@ class Door:
 
     def judge(self, request: Request) -> Passage:
         """What becomes of `request`; takes a token if it gets as far as that."""
-        address = self._clients.of(request.peer, request.values(b"x-forwarded-for"))
-        route = self._routes.find(request.method, request.path)
-        if request.header_bytes > self._limits.header_bytes_max:
+        carried = request.carried
+        address = self._clients.of(request.peer, carried.forwarded_for)
+        route = self._route(request.line)
+        if carried.size > self._limits.header_bytes_max:
             status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
             return Passage(route, address, rejection=_too_large(status, "Headers"))
         if route is None:
-            return Passage(None, address, rejection=self._no_route(request))
+            return Passage(None, address, rejection=self._no_route(request.line))
         if route.authentication == "key":
-            passage = self._judge_key(request, route, address)
+            passage = self._judge_key(carried, route, address)
         elif route.authentication == "jwt":
-            passage = self._judge_token(request, route, address)
+            passage = self._judge_token(carried, route, address)
         else:
             passage = Passage(route, address, rejection=self._address_limit(address))
-        return self._bounded(request, passage)
+        return self._bounded(passage, carried.declared_bytes) if carried.declared_bytes else passage
 
     def judge_report(self, passage: Passage, content: bytes) -> Passage:
         """What becomes of a request that was let in, once the body of its report is known."""
@@ -135,22 +144,29 @@ class Door:
                 key_id="" if caller is None else caller.key_id,
                 request_id=request.request_id,
                 client_ip=passage.client_ip,
-                method=request.method,
+                method=request.line.method,
                 path=path,
                 expires_at=int(self._clock.time()) + LIFETIME_SECONDS,
             )
         )
 
-    def _no_route(self, request: Request) -> Rejection:
-        methods = self._routes.methods(request.path)
+    def _route(self, line: RequestLine) -> Route | None:
+        """The row of the request, looked up once for all that begin with the same line."""
+        found = line.notes
+        if not isinstance(found, _Row):
+            found = line.notes = _Row(self._routes.find(line.method, line.path))
+        return found.route
+
+    def _no_route(self, line: RequestLine) -> Rejection:
+        methods = self._routes.methods(line.path)
         if not methods:
             return Rejection(HTTPStatus.NOT_FOUND, "Not Found", "path")
         allow = ", ".join(methods).encode()
         status = HTTPStatus.METHOD_NOT_ALLOWED
         return Rejection(status, "Method Not Allowed", "method", ((b"allow", allow),))
 
-    def _judge_key(self, request: Request, route: Route, address: str) -> Passage:
-        decision = self._decide(request, route, address)
+    def _judge_key(self, carried: Carried, route: Route, address: str) -> Passage:
+        decision = self._decide(carried, route, address)
         caller, refusal = decision.caller, decision.refusal
         if refusal is not None:
             shown = caller if refusal.reason in _SHOWS_BUDGET else None
@@ -162,30 +178,31 @@ class Door:
             missing = rejection_of(UnauthenticatedError(NO_METHOD), "missing")
             return Passage(route, address, rejection=missing)
         verdict = self._take(caller)
-        rejected = None if verdict.admitted else over_budget(verdict, POLICY)
-        return Passage(route, address, caller, verdict, rejection=rejected)
+        if verdict.admitted:
+            return Passage(route, address, caller, verdict)
+        return Passage(route, address, caller, verdict, rejection=over_budget(verdict, POLICY))
 
-    def _judge_token(self, request: Request, route: Route, address: str) -> Passage:
+    def _judge_token(self, carried: Carried, route: Route, address: str) -> Passage:
         """Only the owning service can verify a token; a partner's key is out of its realm."""
-        decision = self._decide(request, route, address)
+        decision = self._decide(carried, route, address)
         if decision.refusal is not None:
             rejection = self._refused(decision.refusal, address)
             return Passage(route, address, decision.caller, rejection=rejection)
-        if request.value(b"authorization") is None:
+        if not carried.has_authorization:
             missing = rejection_of(UnauthenticatedError(NO_METHOD), "missing")
             return Passage(route, address, rejection=missing)
         return Passage(route, address, rejection=self._address_limit(address))
 
-    def _decide(self, request: Request, route: Route, address: str) -> Decision:
+    def _decide(self, carried: Carried, route: Route, address: str) -> Decision:
         """What the key header says; neither caller nor refusal if there is none."""
-        keys = request.values(KEY_HEADER)
+        keys = carried.keys
+        if len(keys) == 1:
+            return self._access.decide(
+                keys[0], realm=route.realm, client_ip=address, now=self._clock.time()
+            )
         if not keys:
             return Decision(None, None)
-        if len(keys) > 1:
-            return Decision(None, Refusal("unknown", UnauthenticatedError()))
-        return self._access.decide(
-            keys[0], realm=route.realm, client_ip=address, now=self._clock.time()
-        )
+        return Decision(None, Refusal("unknown", UnauthenticatedError()))
 
     def _refused(self, refusal: Refusal, address: str) -> Rejection:
         return self._guesses.answer(rejection_of(refusal.error, refusal.reason), address)
@@ -203,9 +220,8 @@ class Door:
         verdict = self._addresses.take(address, self._limits.token_budget)
         return None if verdict.admitted else over_budget(verdict, TOKEN_POLICY)
 
-    def _bounded(self, request: Request, passage: Passage) -> Passage:
-        declared = request.declared_bytes
-        if not declared or passage.rejection is not None or passage.route is None:
+    def _bounded(self, passage: Passage, declared: int) -> Passage:
+        if passage.rejection is not None or passage.route is None:
             return passage
         if declared <= self.body_bytes_max(passage.route):
             return passage

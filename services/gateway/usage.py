@@ -159,6 +159,7 @@ class UsageExchange:
             with contextlib.suppress(TimeoutError, UnavailableError):
                 async with asyncio.timeout(FLUSH_SECONDS):
                     self.budgets.hurry()
+                    self._collect()
                     await self._send(producer)
             raise
 

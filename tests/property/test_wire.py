@@ -68,11 +68,11 @@ def test_what_is_accepted_means_the_same_to_another_parser(block: bytes):
     if head is None:
         return
     seen = _witness(block)
-    assert seen.method == head.method.encode()
-    assert seen.target == head.target or seen.target.startswith(b"http")
-    assert list(seen.headers) == head.headers
-    named = [name for name, _ in head.headers if name == b"transfer-encoding"]
-    assert bool(named) == (head.length == CHUNKED)
+    assert seen.method == head.line.method.encode()
+    assert seen.target == head.line.target or seen.target.startswith(b"http")
+    assert list(seen.headers) == head.fields.headers
+    named = [name for name, _ in head.fields.headers if name == b"transfer-encoding"]
+    assert bool(named) == (head.fields.length == CHUNKED)
 
 
 @given(

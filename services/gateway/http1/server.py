@@ -27,11 +27,11 @@ from services.gateway.http1.wire import (
     HEAD_END,
     Body,
     HeadLimits,
+    HeadReader,
     RequestHead,
     WireError,
     body_of,
     head_fault,
-    parse_request,
 )
 from shared.access import Network
 
@@ -338,16 +338,17 @@ class Connection(asyncio.Protocol):
             self._wait_for_head(data)
             return None
         try:
-            head = parse_request(data[:end], self._bounds.head)
+            head = self._server.heads.read(data[:end])
         except WireError as error:
             self._refuse(error)
             return None
         rest = data[end + 4 :]
         self._has_head_begun = self._has_skipped = False
-        self._keeps_alive = head.keeps_alive
-        if head.length:
-            self._body = body_of(head.length)
-            self._owes_continue = head.expects and not rest
+        fields = head.fields
+        self._keeps_alive = fields.keeps_alive
+        if fields.length:
+            self._body = body_of(fields.length)
+            self._owes_continue = fields.expects and not rest
             self._restart_pace()
         turn = self._turn = self._server.handler.turn(self, head)
         turn.start()
@@ -492,6 +493,9 @@ class Server:
         deadlines: shared by all connections of the process.
         tls: for HTTPS; None for plain HTTP.
         trusted: our own proxies, from which any number may connect.
+
+    Attributes:
+        heads: reads those of all connections.
     """
 
     def __init__(
@@ -505,6 +509,7 @@ class Server:
         self.handler = handler
         self.bounds = bounds
         self.deadlines = deadlines
+        self.heads = HeadReader(bounds.head)
         self.is_draining = False
         self._tls = tls
         self.crowd = Crowd(bounds.connections_max, bounds.per_address_max, trusted)

@@ -76,11 +76,15 @@ class Sender(Protocol):
         ...
 
     def on_answer(self, head: AnswerHead) -> None:
-        """The head of the answer."""
+        """The head of the answer; `on_lull` or the end of it follows."""
         ...
 
     def on_piece(self, piece: bytes) -> None:
-        """A piece of the answer's body."""
+        """A piece of the answer's body; `on_lull` or the end of it follows."""
+        ...
+
+    def on_lull(self) -> None:
+        """That is all that has come so far: pass it on."""
         ...
 
     def on_answer_end(self) -> None:
@@ -264,6 +268,7 @@ class Link(asyncio.Protocol):
             if piece:
                 sender.on_piece(piece)
             if not body.is_done:
+                sender.on_lull()
                 return
         if self._sender is sender:
             self._complete(sender, head, rest)

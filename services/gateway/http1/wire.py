@@ -10,7 +10,7 @@ then its reader bounds it by `head_fault`.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, Protocol, TypeVar
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -26,6 +26,12 @@ _EXTENSIONS_MAX: Final = 4_096
 _TRAILERS_MAX: Final = 4_096
 _METHOD_MAX: Final = 24
 _NAMES_MAX: Final = 1_024
+MEMORY_MAX: Final = 4_096
+"""Entries in each memory of what was read before."""
+FIELD_REMEMBERED_MAX: Final = 128
+LINE_REMEMBERED_MAX: Final = 256
+FIELDS_REMEMBERED_MAX: Final = 1_024
+"""Bytes of what is remembered; so a memory of heads holds a few MB."""
 
 _TOKEN: Final = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _METHOD_LETTERS: Final = b"-ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -43,7 +49,9 @@ _METHODS: Final = {
 _FRAMING: Final = frozenset(
     (b"content-length", b"transfer-encoding", b"host", b"connection", b"expect")
 )
-_BODILESS: Final = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
+_BODILESS: Final = (204, 304)
+_FIRST_FINAL: Final = 200
+"""Plain numbers here: comparing with an `HTTPStatus` takes ten times as long."""
 
 CHUNKED: Final = -1
 """The length of a body that tells it by coming."""
@@ -82,43 +90,64 @@ class HeadLimits:
         return self.target_max + self.headers_max + 4 * HEADERS_MAX + _METHOD_MAX + 16
 
 
-class RequestHead:
-    """A request's head; header names are lower case.
+class RequestLine:
+    """The first line of a request.
 
     Attributes:
         method: as sent.
-        target: as sent.
+        target: as sent, less the host of an absolute one.
         path: as sent, percent-encoding and all, without the query.
         query: as sent, without the question mark.
-        headers: in their order.
-        length: of the body in bytes, or `CHUNKED`.
-        is_old: whether it is HTTP/1.0.
-        keeps_alive: whether another request may follow.
-        expects: whether the sender waits for `100 Continue`.
+        notes: whatever a reader worked out of the line alone; it is shared by all requests that
+            begin with the same bytes.
     """
 
-    __slots__ = (
-        "expects",
-        "headers",
-        "is_old",
-        "keeps_alive",
-        "length",
-        "method",
-        "path",
-        "query",
-        "target",
-    )
+    __slots__ = ("method", "notes", "path", "query", "target")
 
-    def __init__(self, method: str, target: bytes, headers: Headers, *, is_old: bool) -> None:
+    def __init__(self, method: str, target: bytes) -> None:
+        path, _, self.query = target.partition(b"?")
         self.method = method
         self.target = target
-        self.headers = headers
-        self.is_old = is_old
-        self.keeps_alive = not is_old
-        self.length = 0
-        self.expects = False
-        path, _, self.query = target.partition(b"?")
         self.path = path.decode("ascii")
+        self.notes: object = None
+
+
+class Fields:
+    """The header fields of a request, and what they say about its body and its connection.
+
+    Attributes:
+        headers: in their order; names are lower case.
+        length: of the body in bytes, or `CHUNKED`.
+        keeps_alive: whether another request may follow.
+        expects: whether the sender waits for `100 Continue`.
+        notes: as of `RequestLine`.
+    """
+
+    __slots__ = ("expects", "headers", "keeps_alive", "length", "notes")
+
+    def __init__(self, headers: Headers) -> None:
+        self.headers = headers
+        self.length = 0
+        self.keeps_alive = True
+        self.expects = False
+        self.notes: object = None
+
+
+class RequestHead:
+    """A request's head.
+
+    Attributes:
+        line: its first line.
+        fields: the others.
+        is_old: whether it is HTTP/1.0.
+    """
+
+    __slots__ = ("fields", "is_old", "line")
+
+    def __init__(self, line: RequestLine, fields: Fields, *, is_old: bool = False) -> None:
+        self.line = line
+        self.fields = fields
+        self.is_old = is_old
 
 
 class AnswerHead:
@@ -129,20 +158,17 @@ class AnswerHead:
         headers: in their order.
         length: of the body in bytes, `CHUNKED` or `UNTIL_CLOSE`.
         keeps_alive: whether the connection may carry another request.
+        is_interim: whether the answer itself is still to come.
     """
 
-    __slots__ = ("headers", "keeps_alive", "length", "status")
+    __slots__ = ("headers", "is_interim", "keeps_alive", "length", "status")
 
     def __init__(self, status: int, headers: Headers) -> None:
         self.status = status
         self.headers = headers
         self.length = UNTIL_CLOSE
         self.keeps_alive = True
-
-    @property
-    def is_interim(self) -> bool:
-        """Whether the answer itself is still to come."""
-        return self.status < HTTPStatus.OK
+        self.is_interim = status < _FIRST_FINAL
 
 
 def head_fault(start: bytes, limits: HeadLimits) -> WireError | None:
@@ -182,9 +208,56 @@ def parse_request(block: bytes, limits: HeadLimits) -> RequestHead:
     if (host is None and not is_old) or (host and host.translate(None, _AUTHORITY)):
         raise _malformed("needs one valid Host")
     name = _METHODS.get(method) or _method(method)
-    head = RequestHead(name, _origin_form(name, target, host), headers, is_old=is_old)
-    _frame_request(head, special)
-    return head
+    found = RequestLine(name, _origin_form(name, target, host))
+    return RequestHead(found, _framed(headers, special, is_old=is_old), is_old=is_old)
+
+
+class HeadReader:
+    """Reads the heads of requests, and remembers them: clients repeat themselves.
+
+    First lines and fields are remembered apart, so that a program which asks for other things with
+    the same fields is known by half. Each half was accepted by `parse_request` beside some other
+    one, and whether it is depends on nothing but itself: only HTTP/1.1 is remembered, and no target
+    that names a host. What is longer than usual is read anew each time, and so is everything once
+    the memory is full and was emptied: at most `MEMORY_MAX` of each.
+
+    Args:
+        limits: how long a head may be.
+    """
+
+    def __init__(self, limits: HeadLimits) -> None:
+        self._limits = limits
+        self._lines: dict[bytes, RequestLine] = {}
+        self._fields: dict[bytes, Fields] = {}
+
+    def read(self, block: bytes) -> RequestHead:
+        """As `parse_request`.
+
+        Raises:
+            WireError: 400, 414, 417 or 431.
+        """
+        first, _, rest = block.partition(b"\r\n")
+        line, fields = self._lines.get(first), self._fields.get(rest)
+        if line is not None and fields is not None:
+            return RequestHead(line, fields)
+        head = parse_request(block, self._limits)
+        if head.is_old or not first.endswith(b" " + head.line.target + b" HTTP/1.1"):
+            return head
+        return RequestHead(
+            line or _remembered(self._lines, first, head.line, LINE_REMEMBERED_MAX),
+            fields or _remembered(self._fields, rest, head.fields, FIELDS_REMEMBERED_MAX),
+        )
+
+
+_R = TypeVar("_R")
+
+
+def _remembered(memory: dict[bytes, _R], key: bytes, value: _R, length_max: int) -> _R:
+    if len(key) <= length_max:
+        if len(memory) >= MEMORY_MAX:
+            memory.clear()
+        memory[key] = value
+    return value
 
 
 def parse_answer(block: bytes, method: str) -> AnswerHead:
@@ -219,17 +292,25 @@ def _fields(block: bytes) -> tuple[bytes, Headers, _Special]:
         raise _malformed("a control character, or a line that ends otherwise than with CR and LF")
     headers: Headers = []
     special: _Special = []
-    known = _names.get
+    known = _pairs.get
     for field in rest:
-        raw, colon, value = field.partition(b":")
-        name = known(raw) or _name(raw)
-        if not colon:
-            raise _malformed("a header without a colon")
-        pair = (name, value.strip(b" \t"))
+        pair = known(field) or _pair(field)
         headers.append(pair)
-        if name in _FRAMING:
+        if pair[0] in _FRAMING:
             special.append(pair)
     return line, headers, special
+
+
+_pairs: dict[bytes, tuple[bytes, bytes]] = {}
+"""Fields that were read before: `MEMORY_MAX` at most, and none that is longer than usual."""
+
+
+def _pair(field: bytes) -> tuple[bytes, bytes]:
+    raw, colon, value = field.partition(b":")
+    if not colon:
+        raise _malformed("a header without a colon")
+    pair = (_names.get(raw) or _name(raw), value.strip(b" \t"))
+    return _remembered(_pairs, field, pair, FIELD_REMEMBERED_MAX)
 
 
 _USUAL: Final = (
@@ -302,16 +383,18 @@ def _only(special: _Special, name: bytes) -> bytes | None:
     return found
 
 
-def _frame_request(head: RequestHead, special: _Special) -> None:
-    if len(special) == 1 and not head.is_old:  # Host alone
-        return
-    head.length = _length(special, 0, is_old=head.is_old)
-    head.keeps_alive = _keeps_alive(special, is_old=head.is_old)
+def _framed(headers: Headers, special: _Special, *, is_old: bool) -> Fields:
+    fields = Fields(headers)
+    if len(special) == 1 and not is_old:  # Host alone
+        return fields
+    fields.length = _length(special, 0, is_old=is_old)
+    fields.keeps_alive = _keeps_alive(special, is_old=is_old)
     expected = _only(special, b"expect")
-    if expected is not None and not head.is_old:
+    if expected is not None and not is_old:
         if expected.lower() != b"100-continue":
             raise WireError(HTTPStatus.EXPECTATION_FAILED, "Expect: only 100-continue is known")
-        head.expects = head.length != 0
+        fields.expects = fields.length != 0
+    return fields
 
 
 def _length(special: _Special, default: int, *, is_old: bool) -> int:

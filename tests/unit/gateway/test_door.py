@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from services.gateway.domain import Request, forwarded, passed_back, rate_headers
+from services.gateway.domain import passed_back, passed_on
 from services.gateway.granular import is_granular
 from services.gateway.handlers import ROUTED, Door, Limits
 from shared.access import AccessTable
@@ -12,6 +12,7 @@ from shared.clock import ManualClock
 from shared.events import Budget, KeyState, NetworkState, PartnerAccess
 from shared.identity import IdentitySigner
 from shared.partner_key import PartnerKey, generate
+from tests.door_parts import rates, requested
 from tests.views import FakeView
 
 KEY = generate()
@@ -54,7 +55,7 @@ class Gate:
         raw = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
         if key is not None:
             raw.append((b"x-eflow-api-key", key.reveal().encode()))
-        self.request = Request(method, path, b"", raw, "203.0.113.7", "r1")
+        self.request = requested(method, path, raw, request_id="r1")
         return self.door.judge(self.request)
 
     def answer(self, *args, **kwargs) -> tuple[int, str] | None:
@@ -70,7 +71,7 @@ def test_a_good_request_goes_on_with_what_is_left_of_the_budget():
     assert passage.caller is not None
     assert passage.caller.network_affiliate_id == 7
     assert passage.verdict is not None
-    assert rate_headers(passage) == [
+    assert rates(passage) == [
         (b"x-ratelimit-limit", b"20"),
         (b"x-ratelimit-remaining", b"19"),
         (b"ratelimit-policy", b'"affiliate";q=20;w=4'),
@@ -145,7 +146,7 @@ def test_two_keys_are_no_key():
     """Which of them would it be?"""
     gate = Gate()
     raw = [(b"x-eflow-api-key", KEY.reveal().encode())] * 2
-    passage = gate.door.judge(Request("GET", "/v1/affiliates/network", b"", raw, "", "r"))
+    passage = gate.door.judge(requested("GET", "/v1/affiliates/network", raw, peer=""))
     assert passage.rejection is not None
     assert passage.rejection.text == "Unable to authenticate request"
 
@@ -181,7 +182,7 @@ def test_a_429_is_honest_in_headers_and_body():
     assert passage.rejection is not None
     assert passage.verdict is not None
     assert passage.rejection.headers == ((b"retry-after", b"4"),)
-    assert dict(rate_headers(passage))[b"ratelimit"] == b'"affiliate";r=0;t=4'
+    assert dict(rates(passage))[b"ratelimit"] == b'"affiliate";r=0;t=4'
     body = json.loads(passage.rejection.body())
     assert body["Error"] == body["error"] == body["message"] == passage.rejection.text
     assert body["type"] == "https://iana.org/assignments/http-problem-types#quota-exceeded"
@@ -215,10 +216,8 @@ def test_granular_reports_have_an_hourly_budget_of_their_own():
     for content in (fine, coarse, fine):
         passage = gate.door.judge_report(gate.ask("POST", TABLE), content)
         assert passage.rejection is None
-    assert dict(rate_headers(passage))[b"ratelimit"].startswith(
-        b'"affiliate";r=17;t=1, "granular";r=0'
-    )
-    policies = dict(rate_headers(passage))[b"ratelimit-policy"]
+    assert dict(rates(passage))[b"ratelimit"].startswith(b'"affiliate";r=17;t=1, "granular";r=0')
+    policies = dict(rates(passage))[b"ratelimit-policy"]
     assert policies == b'"affiliate";q=20;w=4, "granular";q=2;w=3600'
     refused = gate.door.judge_report(gate.ask("POST", TABLE), fine)
     assert refused.rejection is not None
@@ -286,7 +285,7 @@ def test_routes_for_tokens_have_a_limit_per_address():
     answers = [gate.answer(path=path, key=None, authorization="Bearer x") for _ in range(4)]
     assert [answer and answer[0] for answer in answers] == [None, None, None, 429]
     raw = [(b"authorization", b"Bearer x")]
-    other = gate.door.judge(Request("GET", path, b"", raw, "203.0.113.8", "r"))
+    other = gate.door.judge(requested("GET", path, raw, peer="203.0.113.8"))
     assert other.rejection is None
 
 
@@ -324,10 +323,7 @@ def test_the_identity_is_of_the_caller_and_the_request():
 
 def test_neither_the_key_nor_a_forged_identity_goes_on():
     """Hop-by-hop headers end here too, also those that Connection names."""
-    request = Request(
-        "GET",
-        "/v1/affiliates/network",
-        b"",
+    passed = passed_on(
         [
             (b"accept", b"application/json"),
             (b"x-eflow-api-key", KEY.reveal().encode()),
@@ -340,21 +336,17 @@ def test_neither_the_key_nor_a_forged_identity_goes_on():
             (b"host", b"api.example"),
             (b"authorization", b"Bearer x"),
             (b"x-note", "é".encode()),
-        ],
-        "203.0.113.7",
-        "r1",
+        ]
     )
-    assert forwarded(request, "v1.genuine") == [
+    assert passed == [
         (b"accept", b"application/json"),
         (b"authorization", b"Bearer x"),
         (b"x-note", "é".encode()),
-        (b"x-portico-identity", b"v1.genuine"),
-        (b"x-request-id", b"r1"),
     ]
 
 
 def test_an_answer_comes_back_without_what_was_for_us():
-    """Its type, length and own headers stay."""
+    """Its type and own headers stay; its length, and what we tell of a budget, are told anew."""
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", b"2"),
@@ -364,12 +356,14 @@ def test_an_answer_comes_back_without_what_was_for_us():
         (b"server", b"uvicorn"),
         (b"date", b"today"),
         (b"x-request-id", b"theirs"),
+        (b"ratelimit", b"theirs"),
     ]
-    assert passed_back(headers) == [
+    told = [
         (b"content-type", b"application/json"),
-        (b"content-length", b"2"),
         (b"x-data-through", b"now"),
     ]
+    assert passed_back(headers, has_budget=True) == told
+    assert passed_back(headers, has_budget=False) == [*told, (b"ratelimit", b"theirs")]
 
 
 def test_every_route_has_a_service_behind_the_gateway():

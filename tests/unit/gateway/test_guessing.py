@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.gateway.domain import Passage, Request
+from services.gateway.domain import Passage
 from services.gateway.guessing import ADDRESSES_MAX, origin
 from services.gateway.handlers import Door, Limits
 from shared.access import AccessTable, parse_proxies
@@ -10,6 +10,7 @@ from shared.clock import ManualClock
 from shared.events import Budget, KeyState
 from shared.identity import IdentitySigner
 from shared.partner_key import PartnerKey, generate
+from tests.door_parts import requested
 from tests.views import FakeView
 
 BURST = 5
@@ -47,7 +48,7 @@ class Gate:
         headers = [(b"x-eflow-api-key", text.encode()) for text in texts]
         if via:
             headers.append((b"x-forwarded-for", via.encode()))
-        return self.door.judge(Request("GET", path, b"", headers, peer, "r"))
+        return self.door.judge(requested("GET", path, headers, peer=peer))
 
     def exhaust(self, **where: str) -> None:
         """Fail as often as an address may at once."""

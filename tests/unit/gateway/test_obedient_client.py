@@ -4,13 +4,13 @@ import random
 
 import pytest
 
-from services.gateway.domain import Request, rate_headers
 from services.gateway.handlers import Door, Limits
 from shared.access import AccessTable
 from shared.clock import ManualClock
 from shared.events import Budget, KeyState, NetworkState
 from shared.identity import IdentitySigner
 from shared.partner_key import generate
+from tests.door_parts import rates, requested
 from tests.rate_parts import items
 from tests.soak import count
 from tests.views import FakeView
@@ -49,10 +49,8 @@ class Client:
     def ask(self) -> tuple[bool, dict[str, int]]:
         """Whether it was let in, and what the headers say."""
         headers = [(b"x-eflow-api-key", KEY.reveal().encode())]
-        passage = self.door.judge(
-            Request("GET", "/v1/affiliates/network", b"", headers, "127.0.0.1", "r")
-        )
-        told = dict(rate_headers(passage))[b"ratelimit"].decode()
+        passage = self.door.judge(requested("GET", "/v1/affiliates/network", headers))
+        told = dict(rates(passage))[b"ratelimit"].decode()
         return passage.rejection is None, items(told)["affiliate"]
 
     def work(self) -> int:

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.gateway.domain import Passage, rate_headers
+from services.gateway.domain import Passage
 from services.gateway.limiter import Verdict
+from tests.door_parts import rates
 from tests.rate_parts import items
 
 _numbers = st.integers(0, 10**12)
@@ -25,7 +26,7 @@ _verdicts = st.builds(
 def test_both_headers_are_lists_of_named_items_with_whole_parameters(verdict, granular):
     """What was decided reads back exactly, by a library that knows nothing of us."""
     passage = Passage(None, "203.0.113.7", verdict=verdict, granular=granular)
-    headers = dict(rate_headers(passage))
+    headers = dict(rates(passage))
     wanted = {"affiliate": verdict} | ({} if granular is None else {"granular": granular})
     policies = http_sf.parse(headers[b"ratelimit-policy"], tltype="list")
     states = http_sf.parse(headers[b"ratelimit"], tltype="list")

@@ -86,7 +86,7 @@ class Play:
     @property
     def paths(self) -> list[str]:
         """Of the requests whose turn has come."""
-        return [turn.head.path for turn in self.handler.turns]
+        return [turn.head.line.path for turn in self.handler.turns]
 
 
 @pytest.fixture

@@ -32,9 +32,11 @@ def refused(block: bytes) -> int:
 def test_a_request_is_its_method_path_query_and_headers():
     """Bytes go on as they came; names are lower case, values lose the blanks around them."""
     head = parse_request(request(b"GET /a%2Fb/..?c=%20?d HTTP/1.1", b"X-A: \t b c \t"), LIMITS)
-    assert (head.method, head.path, head.query) == ("GET", "/a%2Fb/..", b"c=%20?d")
-    assert head.headers == [(b"host", b"a"), (b"x-a", b"b c")]
-    assert (head.length, head.keeps_alive, head.expects, head.is_old) == (0, True, False, False)
+    line, fields = head.line, head.fields
+    assert (line.method, line.path, line.query) == ("GET", "/a%2Fb/..", b"c=%20?d")
+    assert fields.headers == [(b"host", b"a"), (b"x-a", b"b c")]
+    assert (fields.length, fields.keeps_alive, fields.expects) == (0, True, False)
+    assert not head.is_old
 
 
 @pytest.mark.parametrize(
@@ -47,7 +49,7 @@ def test_a_request_is_its_method_path_query_and_headers():
 )
 def test_a_body_has_one_length(fields, length):
     """Declared, or in chunks."""
-    assert parse_request(request(b"POST /a HTTP/1.1", *fields), LIMITS).length == length
+    assert parse_request(request(b"POST /a HTTP/1.1", *fields), LIMITS).fields.length == length
 
 
 @pytest.mark.parametrize(
@@ -119,13 +121,13 @@ def test_a_first_line_is_method_target_and_version(line, status):
 def test_an_absolute_target_that_names_our_host_is_its_path(target, path):
     """As through a proxy; another host than `Host` says is refused above."""
     head = parse_request(request(b"GET " + target + b" HTTP/1.1"), LIMITS)
-    assert head.path == path
+    assert head.line.path == path
 
 
 def test_a_target_without_a_path_stays_what_it_is():
     """It matches no route."""
-    assert parse_request(request(b"OPTIONS * HTTP/1.1"), LIMITS).path == "*"
-    assert parse_request(request(b"CONNECT a:1 HTTP/1.1"), LIMITS).path == "a:1"
+    assert parse_request(request(b"OPTIONS * HTTP/1.1"), LIMITS).line.path == "*"
+    assert parse_request(request(b"CONNECT a:1 HTTP/1.1"), LIMITS).line.path == "a:1"
     assert refused(request(b"GET * HTTP/1.1")) == 400
 
 
@@ -137,8 +139,8 @@ def test_too_many_headers_are_refused():
 def test_http_1_0_needs_no_host_and_closes_unless_asked_otherwise():
     """And knows no chunks."""
     head = parse_request(b"GET /a HTTP/1.0", LIMITS)
-    assert (head.is_old, head.keeps_alive) == (True, False)
-    assert parse_request(b"GET /a HTTP/1.0\r\nConnection: Keep-Alive", LIMITS).keeps_alive
+    assert (head.is_old, head.fields.keeps_alive) == (True, False)
+    assert parse_request(b"GET /a HTTP/1.0\r\nConnection: Keep-Alive", LIMITS).fields.keeps_alive
     assert refused(b"POST /a HTTP/1.0\r\nTransfer-Encoding: chunked") == 400
     assert refused(b"GET /a HTTP/1.1") == 400
 
@@ -146,9 +148,9 @@ def test_http_1_0_needs_no_host_and_closes_unless_asked_otherwise():
 def test_connection_close_and_expect_are_heard():
     """In any case, among other options."""
     block = request(b"POST /a HTTP/1.1", b"Connection: x, CLOSE", b"Content-Length: 1")
-    assert not parse_request(block, LIMITS).keeps_alive
+    assert not parse_request(block, LIMITS).fields.keeps_alive
     block = request(b"POST /a HTTP/1.1", b"Expect: 100-Continue", b"Content-Length: 1")
-    assert parse_request(block, LIMITS).expects
+    assert parse_request(block, LIMITS).fields.expects
     assert refused(request(b"POST /a HTTP/1.1", b"Expect: tea")) == 417
 
 

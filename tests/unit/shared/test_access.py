@@ -16,7 +16,7 @@ from shared.access import (
 )
 from shared.errors import ForbiddenError, UnauthenticatedError, UnavailableError
 from shared.events import KeyState, NetworkState, PartnerAccess
-from shared.partner_key import PartnerKey, generate
+from shared.partner_key import PartnerKey, PresentedKey, generate
 from tests.views import FakeView
 
 NOW = 1_767_225_600.0
@@ -57,7 +57,7 @@ class Door:
     def reason(self, **how):
         """Why `admit` would refuse."""
         arguments = {"realm": "affiliate", "client_ip": "203.0.113.7", "now": NOW} | how
-        refusal = self.table.decide(KEY.reveal(), **arguments).refusal
+        refusal = self.table.decide(PresentedKey(KEY.reveal()), **arguments).refusal
         return refusal and refusal.reason
 
 
