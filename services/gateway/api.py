@@ -88,8 +88,8 @@ class Gateway:
             if found is not None:
                 status, media_type, body = found
                 headers = ((b"content-type", media_type.encode()),)
-                return Told(connection, head.method, status, headers, body)
-        if self._pages.has(head.path):
+                return Told(connection, head.line.method, status, headers, body)
+        if self._pages.has(path):
             return self._page(connection, head)
         self.in_flight += 1
         return Exchange(self, connection, head, next(self._ids))
@@ -98,7 +98,7 @@ class Gateway:
         status, headers, body = self._pages.answer(head, connection.peer)
         self._metrics.pages.labels(str(int(status))).inc()
         told = [*headers, (REQUEST_ID, next(self._ids).encode())]
-        return Told(connection, head.method, status, told, body)
+        return Told(connection, head.line.method, status, told, body)
 
     def on_unreadable(self, connection: Connection, error: WireError) -> None:
         """Say in wire form what cannot be understood."""

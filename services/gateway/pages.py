@@ -85,17 +85,17 @@ class Pages:
 
     def answer(self, head: RequestHead, peer: str) -> Answer:
         """What a request for a page that is there is answered."""
-        if head.method not in _METHODS:
+        if head.line.method not in _METHODS:
             allow = ((b"allow", b", ".join(name.encode() for name in _METHODS)),)
             status = HTTPStatus.METHOD_NOT_ALLOWED
             return _refused(Rejection(status, "Method Not Allowed", "method", allow))
-        address = self._clients.of(peer, _values(head.headers, b"x-forwarded-for"))
+        address = self._clients.of(peer, _values(head.fields.headers, b"x-forwarded-for"))
         verdict = self._asked.take(address, self._budget)
         if not verdict.admitted:
             return _refused(over_budget(verdict, TOKEN_POLICY))
-        plain, packed = self._forms[trimmed(head.path)]
-        form = packed if _takes_gzip(_values(head.headers, b"accept-encoding")) else plain
-        wanted = _values(head.headers, b"if-none-match")
+        plain, packed = self._forms[trimmed(head.line.path)]
+        form = packed if _takes_gzip(_values(head.fields.headers, b"accept-encoding")) else plain
+        wanted = _values(head.fields.headers, b"if-none-match")
         return form.answer(", ".join(wanted) if wanted else None)
 
 

@@ -248,6 +248,9 @@ class HeadReader:
             fields or _remembered(self._fields, rest, head.fields, FIELDS_REMEMBERED_MAX),
         )
 
+    def __len__(self) -> int:
+        return len(self._lines) + len(self._fields)
+
 
 _R = TypeVar("_R")
 

@@ -31,7 +31,7 @@ def ask(pages: Pages, path: str, *lines: str, method: str = "GET", peer: str = "
     """Status, headers and body."""
     block = "\r\n".join((f"{method} {path} HTTP/1.1", "Host: a", *lines))
     head = parse_request(block.encode(), LIMITS)
-    assert pages.has(head.path)
+    assert pages.has(head.line.path)
     status, headers, body = pages.answer(head, peer)
     assert len(dict(headers)) == len(headers)
     return status, dict(headers), body
