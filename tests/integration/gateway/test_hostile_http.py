@@ -527,7 +527,8 @@ def test_a_pipeline_is_answered_in_order(gateway: Fort):
     assert [answer.status for answer in answers] == [200, 200, 404, 200, 200]
     assert [answer.json.get("length") for answer in answers] == [0, 2, None, 3, 0]
     assert len({answer.value("x-request-id") for answer in answers}) == 5
-    assert [each.target[-1] for each in gateway.mad.seen] == ["1", "e", "e", "2"]
+    ours = [each.target for each in gateway.mad.seen if each.target.startswith((PATH, TABLE))]
+    assert [target[-1] for target in ours] == ["1", "e", "e", "2"]
 
 
 @pytest.mark.parametrize("asked", [request(key=KEY), request("/v1/nothing")])
