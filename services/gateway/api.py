@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Final
 
+from services.gateway.access_log import AccessLog, Entry
 from services.gateway.complaints import Complaints
 from services.gateway.domain import CLIENT_GONE, REQUEST_ID, Rejection, carried
 from services.gateway.exchange import Exchange
@@ -46,6 +47,7 @@ class Gateway:
         metrics: counts them for operators.
         clock: the time.
         deadlines: the coarse one of all connections.
+        access_log: tells each by itself, if anybody wants that.
 
     Attributes:
         is_draining: whether endless answers are to end.
@@ -63,6 +65,7 @@ class Gateway:
         metrics: GatewayMetrics,
         clock: Clock,
         deadlines: Deadlines,
+        access_log: AccessLog | None = None,
     ) -> None:
         self.door = door
         self.clock = clock
@@ -73,6 +76,7 @@ class Gateway:
         self._pools = pools
         self._operations = operations
         self._pages = pages
+        self._access_log = access_log
         self._tally = tally
         self._metrics = metrics
         self._ids = request_ids()
@@ -156,6 +160,8 @@ class Gateway:
         elif _is_over(passage.verdict) or _is_over(passage.granular):
             self._metrics.over_in_shadow.inc()
         caller = passage.caller
+        if self._access_log is not None:
+            self._access_log.add(self._entry(exchange, template, status, reason))
         if passage.route is None or (caller is None and reason not in _OF_NOBODY):
             return
         self._tally.add(
@@ -171,6 +177,22 @@ class Gateway:
                 client_ip=passage.client_ip,
                 refusal=reason,
             ),
+        )
+
+    def _entry(self, exchange: Exchange, template: str, status: int, reason: str) -> Entry:
+        caller = exchange.passage.caller
+        return Entry(
+            ended_at=self.clock.time(),
+            request_id=exchange.request.request_id,
+            method=exchange.method,
+            endpoint=template,
+            status=status,
+            seconds=exchange.head_seconds,
+            network_id=0 if caller is None else caller.network_id,
+            network_affiliate_id=0 if caller is None else caller.network_affiliate_id,
+            key="" if caller is None else caller.masked,
+            client_ip=exchange.passage.client_ip,
+            refusal=reason,
         )
 
     def _observe(self, template: str, status: int, seconds: float) -> None:

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from services.gateway.access_log import AccessLog
 from services.gateway.api import Gateway
 from services.gateway.config import GatewaySettings
 from services.gateway.handlers import Door, Limits
@@ -18,7 +19,7 @@ from services.gateway.pages import Pages
 from services.gateway.summaries import Reporter, Tally
 from services.gateway.usage import UsageExchange
 from shared.access import AccessReplicas, AccessTable, parse_proxies
-from shared.clock import SystemClock
+from shared.clock import Clock, SystemClock
 from shared.config import load
 from shared.errors import SetupError
 from shared.events import Budget
@@ -78,6 +79,7 @@ def build(
     metrics.observe_usage(exchange.gauges())
     metrics.observe_budgets(exchange.budgets)
     metrics.observe_summaries(lambda: reporter.confirmed, lambda: tally.dropped)
+    access_log = _access_log(settings, clock, metrics)
     trusted, limits = parse_proxies(settings.trusted_proxies), _limits(settings)
     pages = Pages(clock, limits.token_budget, trusted)
     door = Door(
@@ -103,16 +105,33 @@ def build(
                 metrics=metrics,
                 clock=clock,
                 deadlines=deadlines,
+                access_log=access_log,
             )
             server = Server(gateway, _bounds(settings), deadlines, tls, trusted)
             metrics.observe_connections(server, pools)
             replicas.register(lifecycle)
             exchange.register(lifecycle)
             lifecycle.run_task("access summaries", reporter.run)
+            _register(lifecycle, access_log)
             lifecycle.on_drain(gateway.drain)
             yield server
 
     return Service("gateway", settings, opened, metrics.render, shares_port=settings.reuse_port)
+
+
+def _access_log(
+    settings: GatewaySettings, clock: Clock, metrics: GatewayMetrics
+) -> AccessLog | None:
+    if not settings.access_log:
+        return None
+    access_log = AccessLog(settings.access_log, clock)
+    metrics.observe_access_log(access_log)
+    return access_log
+
+
+def _register(lifecycle: Lifecycle, access_log: AccessLog | None) -> None:
+    if access_log is not None:
+        lifecycle.run_task("access log", access_log.run)
 
 
 def _bounds(settings: GatewaySettings) -> Bounds:

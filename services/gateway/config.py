@@ -98,6 +98,10 @@ class GatewaySettings(ServiceSettings, IdentitySettings):
     """Different combinations of key, endpoint, status and address held until they are published;
     beyond, requests are counted as dropped from the summaries."""
 
+    access_log: str = ""
+    """File to which each request adds a line of JSON; `-` for standard output, empty for none. It
+    may be moved away at any time."""
+
     @field_validator("trusted_proxies")
     @classmethod
     def _are_networks(cls, value: str) -> str:

@@ -15,6 +15,7 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
+from services.gateway.access_log import AccessLog
 from services.gateway.http1.server import Server
 from services.gateway.http1.upstream import Pool
 from services.gateway.ledger import BudgetState
@@ -31,6 +32,10 @@ _OF_USAGE: Final = {
     "unreadable": "How many records of usage could not be read?",
     "others": "How many other gateways were there when any was heard last?",
     "silence_seconds": "How long ago was any gateway heard, this one included?",
+}
+_OF_ACCESS_LOG: Final = {
+    "written": "How many requests have a line in the access log?",
+    "dropped": "How many have none, since its disk was slow or full?",
 }
 NO_ROUTE: Final = "(none)"
 BUDGETS_SHOWN: Final = 100
@@ -207,6 +212,12 @@ class GatewayMetrics:
             "How many requests are in no access summary, since too many were held?",
             registry=self._registry,
         ).set_function(dropped)
+
+    def observe_access_log(self, access_log: AccessLog) -> None:
+        """Show how many lines the access log has, and how many it lacks."""
+        for name, question in _OF_ACCESS_LOG.items():
+            gauge = Gauge(f"gateway_access_log_{name}", question, registry=self._registry)
+            gauge.set_function(partial(getattr, access_log, name))
 
     def observe_usage(self, counts: Mapping[str, Callable[[], float]]) -> None:
         """Show what gateways tell one another, by the gauges' names without `gateway_usage_`."""

@@ -1,6 +1,7 @@
 """Protects the gateway through HTTP, with a real Kafka before it and a service behind it."""
 
 import asyncio
+import json
 import re
 from collections import Counter
 
@@ -327,3 +328,29 @@ async def test_cut_off_from_kafka_it_refuses_after_the_stale_seconds(kafka_broke
             assert (headers["Retry-After"], body["error"]) == ("5", "Temporarily unavailable.")
             await kafka_broker.start()
             await partner.until_status(200, key=KEY)
+
+
+async def test_the_access_log_tells_each_request_and_no_secret(surroundings, tmp_path):
+    """By the template of its path and the masked key; a stop writes the last lines."""
+    path = tmp_path / "access.log"
+    async with open_gateway(surroundings, access_log=str(path)) as partner:
+        assert await partner.status(NETWORK, key=KEY) == 200
+        assert await partner.status("/v1/shares/a-secret-token") == 200
+        assert await partner.status("/v1/nothing", key=KEY) == 404
+    told = [json.loads(line) for line in path.read_text().splitlines()]
+    asked = [(each["endpoint"], each["status"], each["network_affiliate_id"]) for each in told]
+    assert asked == [(NETWORK, 200, 7), ("/v1/shares/{token}", 200, 0), ("(none)", 404, 0)]
+    assert told[0]["key"] == KEY.masked
+    assert len({each["request_id"] for each in told}) == 3
+    assert KEY.reveal() not in path.read_text()
+    assert "a-secret-token" not in path.read_text()
+
+
+async def test_a_trace_goes_on_to_the_service(surroundings):
+    """Whoever follows a request through the platform finds it behind the door."""
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    async with open_gateway(surroundings) as partner:
+        headers = {"traceparent": trace, "tracestate": "vendor=1"}
+        assert await partner.status(NETWORK, key=KEY, headers=headers) == 200
+    (seen,) = surroundings.behind.seen
+    assert (seen.headers["traceparent"], seen.headers["tracestate"]) == (trace, "vendor=1")
