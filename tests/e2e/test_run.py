@@ -170,7 +170,7 @@ def first_lines(environment: dict[str, str], count: int, *words: str) -> list[di
         assert tail.stdout is not None
         lines = [json.loads(tail.stdout.readline()) for _ in range(count)]
         tail.send_signal(signal.SIGINT)
-        tail.stdout.close()
+        tail.stdout.read()  # to its end: a line that finds nobody would be its failure
         assert tail.wait(30) in (0, 130)
     return lines
 

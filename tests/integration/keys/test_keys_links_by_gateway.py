@@ -129,7 +129,10 @@ async def _visit_by(client: Partner, path: str, key: str) -> None:
     assert (missing.status, missing.content_type) == (404, "text/html")
 
 
-async def test_a_broken_answer_puts_no_token_into_the_gateways_log(applied_topics, unique, caplog):
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_broken_answer_puts_no_token_into_the_gateways_log(
+    applied_topics, unique, caplog, method
+):
     """The client library names the whole address in its error; the log names the row."""
     caplog.set_level(logging.DEBUG)
     path = "/v1/shares/" + "a" * 43
@@ -141,12 +144,10 @@ async def test_a_broken_answer_puts_no_token_into_the_gateways_log(applied_topic
         gate(applied_topics, unique) as surroundings,
         open_gateway(surroundings, **options) as client,
     ):
-        for method in ("GET", "POST"):
-            answer = await client.session.request(method, client.url + path)
-            assert answer.status == 502
+        answer = await client.session.request(method, client.url + path)
+        assert answer.status == 502
     lines = [vars(record) for record in caplog.records if record.msg == "upstream failed"]
-    assert len(lines) == 2
-    assert {line["endpoint"] for line in lines} == {"/v1/shares/{token}"}
+    assert [line["endpoint"] for line in lines] == ["/v1/shares/{token}"]
     assert "a" * 43 not in caplog.text + repr([vars(record) for record in caplog.records])
 
 
