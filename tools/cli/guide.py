@@ -62,6 +62,7 @@ def chapters(urls: Mapping[str, str], known: KnownKey, now: float, portico: str)
         Chapter(
             "Documents",
             [
+                f"{urls['gateway']}/docs  (for partners)",
                 "docs/operator-guide.md",
                 "docs/using-your-api-key.md",
                 "docs/openapi.yaml",
