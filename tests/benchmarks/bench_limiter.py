@@ -124,9 +124,10 @@ async def play(case: str, surroundings: Surroundings, broker: Kafka, network_id:
         )
     if case in FREE:
         assert answers.count(200) == len(answers.rows), "refused without a limit"
+    error = "" if case in FREE else f"{_error(answers):+.2f} %, "
     print(
-        f"  {case}: {answers.count(200)} of {len(answers.rows)} admitted, "
-        f"{_error(answers):+.2f} %, in {answers.lasted:.2f} s, {answers.count(0)} unanswered, "
+        f"  {case}: {answers.count(200)} of {len(answers.rows)} admitted, {error}"
+        f"in {answers.lasted:.2f} s, {answers.count(0)} unanswered, "
         f"p99 {answers.p99():.1f} ms, by second {answers.seconds()}",
         flush=True,
     )
