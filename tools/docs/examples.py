@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from shared.errors import SetupError
+from tools.docs.shapes import REFERENCE
 
-_REFERENCE: Final = "#/components/schemas/"
 _PLAIN: Final[dict[str, Any]] = {"boolean": False, "null": None}
 """What needs no example to be understood."""
 
@@ -26,7 +26,7 @@ def example_of(schema: Mapping[str, Any], schemas: Mapping[str, Any], place: str
         SetupError: a member has neither an example nor a default; the message names it.
     """
     if "$ref" in schema:
-        name = schema["$ref"].removeprefix(_REFERENCE)
+        name = schema["$ref"].removeprefix(REFERENCE)
         return example_of(schemas[name], schemas, f"{place} ({name})")
     if schema.get("examples"):
         return schema["examples"][0]

@@ -1,12 +1,11 @@
 """What partners may call, cut out of the whole OpenAPI document."""
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from shared.routes import ROUTES, Route
+from tools.docs.shapes import REFERENCE
 
-_REFERENCE: Final = "#/components/schemas/"
 _STREAM: Final = {
     "url": "https://{stream}",
     "description": "The stream has an address of its own; your network tells it.",
@@ -67,7 +66,7 @@ def references(value: Any) -> Iterator[str]:
     if isinstance(value, Mapping):
         for name, member in value.items():
             if name == "$ref" and isinstance(member, str):
-                yield re.sub(f"^{_REFERENCE}", "", member)
+                yield member.removeprefix(REFERENCE)
             else:
                 yield from references(member)
     elif isinstance(value, list):
