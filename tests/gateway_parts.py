@@ -131,10 +131,11 @@ class Gate:
         fields = {"network_id": 1, "network_affiliate_id": 7, "version": self.versions}
         await self._put("partners", "1:7", PartnerAccess(**(fields | access)))
 
-    async def put_network(self, **state) -> None:
-        """Publish network 1's budgets."""
+    async def put_network(self, network_id: int = 1, **state) -> None:
+        """Publish a network's budgets."""
         self.versions += 1
-        await self._put("networks", "1", NetworkState(network_id=1, version=self.versions, **state))
+        value = NetworkState(network_id=network_id, version=self.versions, **state)
+        await self._put("networks", str(network_id), value)
 
     async def _put(self, table: str, key: str, value: events.Event) -> None:
         await self.producer.send_and_wait(

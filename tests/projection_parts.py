@@ -2,8 +2,9 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 from aiokafka.protocol.group import LeaveGroupRequest
 from prometheus_client import CollectorRegistry
@@ -30,6 +31,7 @@ from shared.projection import (
 )
 from shared.topics import Topic, apply, dead_letter_topic
 from tests.tracking import click, key, number_of
+from tests.waiting import DEADLINE_SECONDS
 
 PARTNERS = range(1, 9)
 QUICK = Limits(
@@ -70,12 +72,21 @@ async def create(bootstrap: str, *topics: Topic) -> None:
 
 async def settled(bootstrap: str, *topics: Topic) -> None:
     """Wait until the broker serves new topics and groups, which aiokafka would log as errors."""
+    names = [each.name for each in topics]
     async with open_consumer(bootstrap, client_id="settled") as consumer:
-        await consumer.end_offsets(await partitions_of(consumer, [each.name for each in topics]))
+        await _until_served(lambda: partitions_of(consumer, names), consumer.end_offsets)
     async with open_admin(bootstrap) as admin:
+        await _until_served(lambda: admin.find_coordinator("warm-up"))
+
+
+async def _until_served(*steps: Callable[..., Awaitable[Any]]) -> None:
+    """Take `steps`, each with what the one before came to, until the broker serves them all."""
+    async with asyncio.timeout(DEADLINE_SECONDS):
         while True:
             try:
-                await admin.find_coordinator("warm-up")
+                found: tuple[Any, ...] = ()
+                for step in steps:
+                    found = (await step(*found),)
             except KafkaError:
                 await asyncio.sleep(0.05)
             else:

@@ -3,9 +3,6 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +13,12 @@ import pytest
 from services.reporting.app import build
 from services.reporting.config import ReportingSettings
 from shared import routes, topics
-from shared.http import AsgiApp
-from shared.identity import HEADER, Identity, IdentitySigner
 from shared.kafka import open_producer
 from shared.runtime import Lifecycle
-from tests import projection_parts
+from tests import projection_parts, reporting_service
 from tests.reporting_parts import click_body, conversion
+from tests.reporting_service import SECRET, running, through_of
 
-SECRET = "a-secret-of-the-reporting-test"
 NETWORK = random.Random(time.time_ns()).randrange(10**6, 10**9)
 """Of this run alone: the topics are the real ones."""
 NOW = int(time.time())
@@ -44,27 +39,6 @@ def settings(
     )
 
 
-@asynccontextmanager
-async def running(settings: ReportingSettings) -> AsyncIterator[httpx.AsyncClient]:
-    """The service, called as a door would call it."""
-    service = build(settings)
-    lifecycle = Lifecycle()
-    async with service.open(lifecycle) as app, asyncio.TaskGroup() as tasks:
-        for name, work in lifecycle._tasks:
-            tasks.create_task(work(), name=name)
-        while lifecycle.missing():
-            await asyncio.sleep(0.02)
-        async with _client(app) as client:
-            yield client
-        for drain in lifecycle.drains:
-            await drain()
-
-
-def _client(app: AsgiApp) -> httpx.AsyncClient:
-    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
-    return httpx.AsyncClient(transport=transport, base_url="http://reporting")
-
-
 async def call(
     client: httpx.AsyncClient,
     method: str,
@@ -74,19 +48,10 @@ async def call(
     partner: int = 10,
     network: int = NETWORK,
 ) -> httpx.Response:
-    """A request with the identity that a door would sign."""
-    identity = Identity(
-        network_id=network,
-        network_affiliate_id=partner,
-        key_id="k1",
-        request_id="r1",
-        client_ip="203.0.113.9",
-        method=method,
-        path=path.partition("?")[0],
-        expires_at=int(time.time()) + 20,
+    """A request of the test's own partner, unless told otherwise."""
+    return await reporting_service.call(
+        client, method, path, body, network=network, partner=partner
     )
-    signed = {HEADER: IdentitySigner(SECRET).sign(identity)}
-    return await client.request(method, path, json=body, headers=signed)
 
 
 def facts() -> list[tuple[str, bytes]]:
@@ -135,7 +100,7 @@ async def test_from_the_log_to_a_partners_answer(
         while True:
             table = await call(client, "POST", TABLE, BODY)
             assert table.status_code == 200, table.text
-            if datetime.fromisoformat(table.headers["x-data-through"]).timestamp() > sent + 1:
+            if through_of(table) > sent + 1:
                 break
             assert time.monotonic() < deadline
             await asyncio.sleep(0.05)

@@ -1,0 +1,74 @@
+"""The reporting service as a whole in this process, called as a door would call it."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any
+
+import httpx
+
+from services.reporting.app import build
+from services.reporting.config import ReportingSettings
+from shared.http import AsgiApp
+from shared.identity import HEADER, Identity, IdentitySigner
+from shared.runtime import Lifecycle
+
+SECRET = "a-secret-of-the-reporting-test"
+
+
+@asynccontextmanager
+async def running(settings: ReportingSettings) -> AsyncIterator[httpx.AsyncClient]:
+    """The service with these settings, once it is ready."""
+    service = build(settings)
+    lifecycle = Lifecycle()
+    async with service.open(lifecycle) as app, asyncio.TaskGroup() as tasks:
+        for name, work in lifecycle._tasks:
+            tasks.create_task(work(), name=name)
+        while lifecycle.missing():
+            await asyncio.sleep(0.02)
+        async with _client(app) as client:
+            yield client
+        for drain in lifecycle.drains:
+            await drain()
+
+
+def _client(app: AsgiApp) -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+    return httpx.AsyncClient(transport=transport, base_url="http://reporting")
+
+
+async def call(
+    client: httpx.AsyncClient,
+    method: str,
+    path: str,
+    body: Any = None,
+    *,
+    network: int,
+    partner: int,
+    query: Mapping[str, Any] | None = None,
+) -> httpx.Response:
+    """A request with the identity that a door would sign."""
+    identity = Identity(
+        network_id=network,
+        network_affiliate_id=partner,
+        key_id="k1",
+        request_id="r1",
+        client_ip="203.0.113.9",
+        method=method,
+        path=httpx.URL(f"http://reporting{path}").raw_path.partition(b"?")[0].decode(),
+        expires_at=int(time.time()) + 20,
+    )
+    signed = {HEADER: IdentitySigner(SECRET).sign(identity)}
+    return await client.request(method, path, json=body, headers=signed, params=query)
+
+
+def through_of(answer: httpx.Response) -> float:
+    """Until when the answer says it is complete, in seconds, UTC."""
+    return moment(answer.headers["x-data-through"])
+
+
+def moment(text: str) -> float:
+    """Seconds, UTC, of an RFC 3339 text."""
+    return datetime.fromisoformat(text).timestamp()
