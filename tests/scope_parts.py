@@ -223,7 +223,7 @@ def _pivots(owner: Owner) -> list[Ask]:
     times = [name for name, column in COLUMNS.items() if column.time]
     groups = [[*names[i : i + 9], times[i % len(times)]] for i in range(0, len(names), 9)]
     asks = [Ask(body=_body(owner, columns=[{"column": name} for name in one])) for one in groups]
-    return asks + _asked_by_filters(owner, columns=[{"column": "offer"}, {"column": "sub1"}])
+    return asks + _asked_by_filters(owner, columns=_BY_SUB)
 
 
 def _by_id(name: str, *whats: str) -> Probe:
@@ -257,15 +257,53 @@ _LINK = Probe(
     lambda owner: [Ask({"offer_id": owner.offer_id, "url_id": i}) for i in (0, owner.url_id)]
 )
 _ROWS = Probe(_asked_by_filters, cursor="cursor")
+_CHANGES = Probe(
+    lambda _: [Ask(), Ask(query={"page_size": 1})],
+    cursor="cursor",
+    volatile=frozenset({"next_cursor"}),
+)
+_PIVOT = Probe(lambda owner: _pivots(owner)[:1] + _asked_by_filters(owner, columns=_BY_SUB)[:2])
+_WHOLE = Probe(lambda owner: [Ask(body=_body(owner, query={}))])
+_UNFILTERED = Probe(_asked_by_filters)
+_SUBS = Probe(
+    lambda owner: (
+        [Ask({"sub_id": f"sub{i}"}, body=_body(owner, query={})) for i in (1, 5)]
+        + [Ask({"sub_id": i}, body=_body(owner, query={})) for i in (1, 5)]
+    )
+)
+_BY_SUB = [{"column": "offer"}, {"column": "sub1"}]
+_DASHBOARD = Probe(
+    lambda owner: [Ask(body=_body(owner, query={}))],
+    volatile=frozenset({"trending_percentage"}),
+)
 _NAMES = Probe(lambda _: [Ask()])
 _WORLD = Probe(lambda _: [Ask()], shows=False, volatile=frozenset({"utc_offset"}))
 
 PROBES: Mapping[tuple[str, str], Probe] = {
     ("POST", "/v1/affiliates/reporting/entity/table"): Probe(_pivots),
+    ("POST", "/v1/affiliates/reporting/entity"): _PIVOT,
+    ("POST", "/v1/affiliates/reporting/entity/table/export"): _PIVOT,
+    ("POST", "/v1/affiliates/reporting/entity/stream"): _PIVOT,
+    ("POST", "/v1/affiliates/reporting/daily"): _WHOLE,
+    ("POST", "/v1/affiliates/reporting/offer"): _WHOLE,
+    ("POST", "/v1/affiliates/reporting/sub/{sub_id}"): _SUBS,
     ("POST", "/v1/affiliates/reporting/conversions"): _ROWS,
+    ("POST", "/v1/affiliates/reporting/conversions/export"): _UNFILTERED,
+    ("GET", "/v1/affiliates/reporting/conversions/{conversion_id}"): _by_id(
+        "conversion_id", "conversion", "event"
+    ),
+    ("POST", "/v1/affiliates/reporting/postconversions"): _UNFILTERED,
+    ("POST", "/v1/affiliates/reporting/onhold"): _UNFILTERED,
+    ("GET", "/v1/affiliates/reporting/onhold/{hold_id}"): _by_id("hold_id", "hold"),
+    ("POST", "/v1/affiliates/reporting/clicks"): _UNFILTERED,
+    ("POST", "/v1/affiliates/reporting/clicks/stream"): _UNFILTERED,
     ("GET", "/v1/affiliates/reporting/clicks/{transaction_id}"): _by_id(
         "transaction_id", "click", "refused"
     ),
+    ("GET", "/v1/affiliates/reporting/changes"): _CHANGES,
+    ("POST", "/v1/affiliates/dashboard/summary"): _DASHBOARD,
+    ("POST", "/v1/affiliates/dashboard/performance"): _DASHBOARD,
+    ("POST", "/v1/affiliates/dashboard/trending/offers"): _DASHBOARD,
     ("GET", "/v1/affiliates/offersrunnable"): Probe(_offers),
     ("GET", "/v1/affiliates/alloffers"): Probe(_offers),
     ("GET", "/v1/affiliates/offers"): Probe(_offers),
