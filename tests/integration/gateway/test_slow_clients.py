@@ -9,6 +9,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from services.gateway.http1.crowd import TURNED_AWAY_MAX
 from shared.events import Budget
 from shared.partner_key import generate
 from tests.hostile_parts import EndedError, Fort, Message, Wire, fort, request, until
@@ -174,6 +175,17 @@ def test_an_address_has_its_part_of_the_connections_and_a_proxy_any(gateway: For
     deadline = time.monotonic() + DEADLINE_SECONDS
     while gateway.ask(request(key=KEY), source="127.0.0.77").status != 200:
         assert time.monotonic() < deadline
+
+
+def test_turning_away_has_its_bound_too(gateway: Fort):
+    """Whoever connects on and on is cut off in the end, and takes nothing from the others."""
+    before = gateway.metric("gateway_connections_cut_off")
+    with ExitStack() as stack:
+        for _ in range(PER_ADDRESS_MAX + 2 * TURNED_AWAY_MAX):
+            stack.enter_context(gateway.wire(source="127.0.0.79"))
+        until(lambda: gateway.metric("gateway_connections_cut_off") > before)
+        assert gateway.metric("gateway_connections") <= 2 * PER_ADDRESS_MAX + TURNED_AWAY_MAX
+        assert gateway.ask(request(key=KEY), source="127.0.0.80").status == 200
 
 
 def test_a_crowd_is_bounded_and_whoever_is_in_stays_in(crowded: Fort):
