@@ -137,6 +137,8 @@ class ClickHouse:
         parameters: Mapping[str, Any] | None = None,
         *,
         seconds: float = QUERY_SECONDS,
+        settings: Mapping[str, Any] | None = None,
+        texts_as_bytes: bool = False,
     ) -> Sequence[tuple[Any, ...]]:
         """The rows of a SELECT.
 
@@ -144,16 +146,22 @@ class ClickHouse:
             sql: with parameters as `{name:Type}`, which are bound by the server.
             parameters: their values.
             seconds: limit of its run; beyond it the query is killed.
+            settings: more of the engine's.
+            texts_as_bytes: leave texts as they are stored, UTF-8, rather than decode them.
 
         Raises:
             UnavailableError: ClickHouse does not answer in time.
         """
-        settings = QUERY_SETTINGS | {"max_execution_time": seconds}
+        chosen = QUERY_SETTINGS | {"max_execution_time": seconds} | dict(settings or {})
+        formats = {"String": "bytes"} if texts_as_bytes else None
         tag = _tag()
 
         def work(client: Client) -> Sequence[tuple[Any, ...]]:
             result = client.query(
-                f"{tag} {sql}", parameters=dict(parameters or {}), settings=settings
+                f"{tag} {sql}",
+                parameters=dict(parameters or {}),
+                settings=chosen,
+                query_formats=formats,
             )
             rows: Sequence[tuple[Any, ...]] = result.result_rows
             return rows

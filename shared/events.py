@@ -13,6 +13,8 @@ fraction; money is a JSON number in whole currency units with at most six decima
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
@@ -275,6 +277,27 @@ class AccountManager(Part, frozen=True, kw_only=True):
     cell_phone: Text = ""
     instant_messaging_id: OptionalId = 0
     instant_messaging_identifier: Text = ""
+
+
+class Rate(Event, frozen=True, kw_only=True):
+    """What a unit of a currency is worth on a day (topic `network.rates.v1`).
+
+    `rate` is a text, so that nothing reads it as a double: units of `base_currency_id`, the
+    network's own, for one of `currency_id`. A day is one of UTC.
+    """
+
+    network_id: Id
+    version: Version
+    base_currency_id: Currency
+    currency_id: Currency
+    date: Annotated[str, msgspec.Meta(pattern=r"^20\d\d-[01]\d-[0-3]\d$")]
+    rate: Annotated[str, msgspec.Meta(pattern=r"^\d{1,10}(\.\d{1,10})?$")]
+
+    def __post_init__(self) -> None:
+        """Refuse a day that is none, and a rate of nothing."""
+        date.fromisoformat(self.date)
+        if not Decimal(self.rate):
+            raise ValueError("rate is 0")
 
 
 class PartnerProfile(Event, frozen=True, kw_only=True):

@@ -3,7 +3,7 @@
 A template names variable segments in braces: `/v1/affiliates/reporting/clicks/{transaction_id}`.
 Authentication is `key` (a partner key of the row's realm), `jwt` (the owning service verifies a
 token) or `none`. A `granular` row's body is read by the gateway to see whether it draws on the
-hourly budget.
+hourly budget, unless it always does.
 """
 
 import re
@@ -26,7 +26,7 @@ class Route:
         service: which service owns it.
         authentication: who may call it.
         realm: the key realm it needs; `any` takes a key of every realm.
-        granular: whether its body decides if it draws on the hourly budget.
+        granular: whether its body decides if it draws on the hourly budget, or it always does.
     """
 
     method: str
@@ -34,7 +34,7 @@ class Route:
     service: ServiceName
     authentication: Authentication = "key"
     realm: Literal["affiliate", "any", "none"] = "affiliate"
-    granular: bool = False
+    granular: bool | Literal["always"] = False
 
     @cached_property
     def pattern(self) -> re.Pattern[str]:
@@ -60,7 +60,12 @@ def _operator(method: str, template: str) -> Route:
 
 
 ROUTES: Final[tuple[Route, ...]] = (
-    Route("POST", "/v1/affiliates/reporting/entity/table", "reporting", granular=True),
+    *(
+        Route("POST", f"/v1/affiliates/reporting/{report}", "reporting", granular=True)
+        for report in ("entity/table", "entity", "entity/table/export", "entity/stream", "daily")
+    ),
+    Route("POST", "/v1/affiliates/reporting/offer", "reporting"),
+    Route("POST", "/v1/affiliates/reporting/sub/{sub_id}", "reporting", granular="always"),
     Route("POST", "/v1/affiliates/reporting/conversions", "reporting", granular=True),
     Route("GET", "/v1/affiliates/reporting/clicks/{transaction_id}", "reporting"),
     Route("GET", "/v1/affiliates/reporting/changes", "reporting"),

@@ -137,6 +137,7 @@ NETWORKS_STATE: Final = Topic(
 )
 NETWORK_PROFILE: Final = _network("profile", "network", events.NetworkProfile, 1)
 NETWORK_PARTNERS: Final = _network("partners", "network:partner", events.PartnerProfile, None)
+NETWORK_RATES: Final = _network("rates", "network:currency:date", events.Rate, 1)
 NETWORK_OFFERS: Final = _network("offers", "network:offer", events.Offer, 4)
 NETWORK_OFFER_PARTNERS: Final = _network(
     "offer_partners", "network:offer:partner", events.OfferPartner, 4

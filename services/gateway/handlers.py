@@ -119,8 +119,10 @@ class Door:
 
     def judge_report(self, passage: Passage, content: bytes) -> Passage:
         """What becomes of a request that was let in, once the body of its report is known."""
-        caller = passage.caller
-        if caller is None or not is_granular(content):
+        caller, route = passage.caller, passage.route
+        if caller is None or route is None:
+            return passage
+        if route.granular != "always" and not is_granular(content):
             return passage
         state = self._access.network(caller.network_id)
         verdict = self._hourly.take(

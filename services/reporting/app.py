@@ -6,6 +6,7 @@ from typing import Final
 
 from fastapi import FastAPI
 
+from services.reporting.asking.answers import Through
 from services.reporting.catalog import api as catalog_api
 from services.reporting.catalog import handlers as catalog
 from services.reporting.catalog import store as catalog_store
@@ -14,13 +15,13 @@ from services.reporting.changes import api as changes_api
 from services.reporting.changes.handlers import Changes, Horizon
 from services.reporting.changes.store import ChangeStore
 from services.reporting.config import ReportingSettings
-from services.reporting.facts.intake import check_fact
-from services.reporting.facts.tables import TABLE_OF_TOPIC, prepare
+from services.reporting.facts.intake import check_fact, check_rate
+from services.reporting.facts.tables import RATES, TABLE_OF_TOPIC, prepare
 from services.reporting.meta import api as meta_api
 from services.reporting.meta.handlers import Lists
 from services.reporting.metrics import ReportingMetrics
 from services.reporting.reports import api as reports_api
-from services.reporting.reports.handlers import Reports
+from services.reporting.reports.handlers import OwnCurrency, Reports
 from services.reporting.reports.store import ReportStore
 from services.reporting.rows import api as rows_api
 from services.reporting.rows.handlers import Rows
@@ -31,7 +32,7 @@ from shared import topics
 from shared.clickhouse import ClickHouse, open_clickhouse
 from shared.clock import SystemClock
 from shared.config import load
-from shared.events import partner_key
+from shared.events import Rate, partner_key
 from shared.http import AsgiApp, IdentityCheck, new_app
 from shared.identity import IdentitySigner
 from shared.postgres import Pool, migrate, open_pool
@@ -81,16 +82,48 @@ async def _opened(
     )
     await prepare(clickhouse, settings.clickhouse_engine)
     facts = _facts(settings, clickhouse, metrics)
+    rates = _rates(settings, clickhouse, metrics)
     things = _things(settings, pool, metrics)
-    for name, projection in (("facts", facts), ("catalog", things)):
+    for name, projection in (("facts", facts), ("rates", rates), ("catalog", things)):
         lifecycle.run_task(name, projection.run)
         lifecycle.ready_when(name, projection.missing)
         lifecycle.on_drain(projection.drain)
     identity = IdentityCheck(IdentitySigner(settings.identity_secrets.get_secret_value()), CLOCK)
     app = new_app("Portico reporting", "Partners' reads: reports, conversions, clicks, offers.")
-    traffic = _add_facts(app, clickhouse, metrics, facts, identity)
-    _add_things(app, pool, things, traffic, identity)
+    store = catalog_store.Store(pool)
+    reports = Reports(
+        ReportStore(clickhouse, metrics.read_seconds),
+        _through(facts, rates),
+        _own_currency(store),
+        CLOCK,
+        has_header_if_empty=settings.export_header_if_empty,
+    )
+    app.include_router(reports_api.router(reports, identity))
+    _add_rows(app, clickhouse, metrics, reports, identity)
+    _add_changes(app, clickhouse, metrics, facts, identity)
+    _add_things(app, store, things, Traffic(reports, CLOCK), identity)
     return app
+
+
+def _through(facts: Projection[None], rates: Projection[Rate]) -> Through:
+    """How fresh tables are: of facts the partner's partition, of rates all."""
+    topic_of_table = {table: topic for topic, table in TABLE_OF_TOPIC.items()}
+
+    def through(scope: Scope, tables: Sequence[str]) -> float:
+        key = partner_key(scope.network_id, scope.network_affiliate_id)
+        read = [topic_of_table[table] for table in tables if table != RATES]
+        found = [facts.through(topic, facts.partition_of(topic, key)) for topic in read]
+        return min([*found, rates.through_all()] if RATES in tables else found)
+
+    return through
+
+
+def _own_currency(store: catalog_store.Store) -> OwnCurrency:
+    async def own_currency(scope: Scope) -> str:
+        profile = await store.network(scope)
+        return profile.currency_id if profile is not None else ""
+
+    return own_currency
 
 
 def _facts(
@@ -112,6 +145,21 @@ def _facts(
     )
 
 
+def _rates(
+    settings: ReportingSettings, clickhouse: ClickHouse, metrics: ReportingMetrics
+) -> Projection[Rate]:
+    topic = topics.NETWORK_RATES
+    return Projection(
+        settings.kafka_bootstrap,
+        group=f"{settings.db_schema}.rates",
+        topics=(topic,),
+        check=check_rate,
+        sink=ClickHouseSink(clickhouse, {topic.name: RATES}),
+        metrics=metrics.projection,
+        clock=CLOCK,
+    )
+
+
 def _things(
     settings: ReportingSettings, pool: Pool, metrics: ReportingMetrics
 ) -> Projection[Change]:
@@ -126,26 +174,15 @@ def _things(
     )
 
 
-def _add_facts(
+def _add_rows(
     app: FastAPI,
     clickhouse: ClickHouse,
     metrics: ReportingMetrics,
-    facts: Projection[None],
+    reports: Reports,
     identity: IdentityCheck,
-) -> Traffic:
-    topic_of_table = {table: topic for topic, table in TABLE_OF_TOPIC.items()}
-
-    def through(scope: Scope, tables: Sequence[str]) -> float:
-        key = partner_key(scope.network_id, scope.network_affiliate_id)
-        read = [topic_of_table[table] for table in tables]
-        return min(facts.through(topic, facts.partition_of(topic, key)) for topic in read)
-
-    reports = Reports(ReportStore(clickhouse, metrics.read_seconds), through)
-    rows = Rows(RowStore(clickhouse, metrics.read_seconds), through, CLOCK)
-    app.include_router(reports_api.router(reports, identity))
+) -> None:
+    rows = Rows(RowStore(clickhouse, metrics.read_seconds), reports.through, CLOCK)
     app.include_router(rows_api.router(rows, identity))
-    _add_changes(app, clickhouse, metrics, facts, identity)
-    return Traffic(reports, CLOCK)
 
 
 def _add_changes(
@@ -168,11 +205,11 @@ def _add_changes(
 
 def _add_things(
     app: FastAPI,
-    pool: Pool,
+    store: catalog_store.Store,
     things: Projection[Change],
     traffic: Traffic,
     identity: IdentityCheck,
 ) -> None:
-    offers = catalog.Catalog(catalog_store.Store(pool), things.through_all, traffic.today)
+    offers = catalog.Catalog(store, things.through_all, traffic.today)
     app.include_router(catalog_api.router(offers, identity))
     app.include_router(meta_api.router(Lists(traffic.names, CLOCK), identity))

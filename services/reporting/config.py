@@ -37,6 +37,9 @@ class ReportingSettings(IdentitySettings, ServiceSettings):
     queries_max: int = Field(3, ge=1, le=64)
     """Reports that run at once; others wait. Each may use two threads and 300 MB."""
 
+    export_header_if_empty: bool = True
+    """Whether a CSV export without rows has its header line; without it the body is empty."""
+
     batch_seconds: float = Field(0.5, gt=0, le=60)
     """How long a fact may wait for others to be inserted with it: longer means fewer, larger parts
     in ClickHouse and older answers."""

@@ -53,6 +53,10 @@ class Timezone:
         """The local day at `at` (seconds, UTC)."""
         return utc(at).astimezone(self.info).date()
 
+    def seconds_ahead(self, at: int) -> int:
+        """How far local time is ahead of UTC at `at` (seconds, UTC)."""
+        return round(self._offset(utc(at)).total_seconds())
+
     def _offset(self, moment: datetime) -> timedelta:
         return moment.astimezone(self.info).utcoffset() or timedelta()
 

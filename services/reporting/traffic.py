@@ -5,26 +5,25 @@ Both are reports like any other, through the one store of facts and its scoped v
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 
+from services.reporting.asking import calendar
 from services.reporting.asking.answers import Answer
 from services.reporting.asking.interval import Interval
 from services.reporting.asking.query import Query
-from services.reporting.facts import tables
-from services.reporting.facts.columns import COLUMNS, shown
+from services.reporting.facts.columns import COLUMNS
 from services.reporting.reports import measures
-from services.reporting.reports.domain import Report
-from services.reporting.reports.handlers import Reports
+from services.reporting.reports.domain import Report, read_totals
+from services.reporting.reports.handlers import TABLES, Reports
 from services.reporting.scope import Scope
 from services.reporting.timezones import TIMEZONES, timezone_of
 from shared.clock import Clock
-from shared.http import json_bytes
 
 NAMES_DAYS: Final = 92
 """How far back names are looked for: as far as raw clicks are shown."""
 _DAY_SECONDS: Final = 86_400
 _UTC: Final = TIMEZONES[67]
-_TABLES: Final = (tables.CLICKS, tables.IMPRESSIONS, tables.CONVERSIONS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +57,8 @@ class Traffic:
         interval = Interval(until - NAMES_DAYS * _DAY_SECONDS, until, _UTC)
         asked = tuple(COLUMNS[name] for name in columns)
         report = Report(interval, "", tuple(columns), asked, Query(), ())
-        through = self.reports.through(scope, _TABLES)
-        found = await self.reports.store.report(scope, report)
-        rows = [
-            tuple(
-                shown(column, *bucket, _UTC.info)
-                for column, bucket in zip(asked, row.buckets, strict=True)
-            )
-            for row in found
-        ]
-        return Names(rows, through)
+        through = self.reports.through(scope, TABLES)
+        return Names(await self.reports.store.names(scope, report), through)
 
     async def today(self, scope: Scope, timezone_id: int, currency_id: str) -> Answer:
         """The metrics of today so far, as days begin in a time zone, amounts in a currency.
@@ -75,16 +66,10 @@ class Traffic:
         Raises:
             InvalidError: no such time zone, or an amount has no rate to the currency.
         """
-        day = self.clock.time()
-        date = timezone_of(timezone_id).date(day).isoformat()
-        body = {
-            "from": date,
-            "to": date,
-            "timezone_id": timezone_id,
-            "currency_id": currency_id,
-            "columns": [{"column": "date"}],
-        }
-        answer = await self.reports.table(scope, json_bytes(body))
-        rows = answer.body["table"]
-        none = measures.reporting(dict.fromkeys(measures.SUMS, 0))
-        return Answer(rows[0]["reporting"] if rows else none, answer.through)
+        zone = timezone_of(timezone_id)
+        day = zone.date(self.clock.time())
+        begin, end = (calendar.start_of(each, zone) for each in (day, day + timedelta(days=1)))
+        report = read_totals({}, Interval(begin, end - 1, zone), currency_id)
+        through = self.reports.through(scope, TABLES)
+        found = await self.reports.store.sums(scope, report, [begin])
+        return Answer(measures.reporting(found.get(begin, measures.NOTHING)), through)

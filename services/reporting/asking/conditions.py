@@ -1,4 +1,4 @@
-"""The conditions of a query over facts, as SQL over the columns of a fact table."""
+"""The conditions of a query over facts, as SQL over the columns of a scoped view."""
 
 from collections.abc import Iterator
 
@@ -18,36 +18,44 @@ def status(query: Query, bound: Bound) -> str:
     return condition
 
 
-def conditions(query: Query, bound: Bound, *, is_traffic: bool) -> Iterator[str]:
+def conditions(query: Query, bound: Bound) -> Iterator[str]:
     """The filters that say which rows; a status is judged where conversions are counted.
 
     Args:
         query: what is wanted.
         bound: takes the values.
-        is_traffic: whether the table has clicks or impressions rather than conversions.
     """
     for filters, operator in ((query.filters, "IN"), (query.exclusions, "NOT IN")):
         for each in filters:
             if each.resource != "status":
-                yield (
-                    f"{_expression(each, is_traffic=is_traffic)} {operator}"
-                    f" {bound.text(list(_values(each)), 'Array(String)')}"
-                )
+                yield _condition(each, operator, bound)
     if query.redirect_traffic is not None:
         yield "is_redirect_traffic" if query.redirect_traffic else "NOT is_redirect_traffic"
 
 
-def _expression(each: Filter, *, is_traffic: bool) -> str:
-    if each.resource == "transaction_id":
-        return "transaction_id"
-    column = COLUMNS[each.resource]
-    return column.traffic if is_traffic else column.conversion
+def _condition(each: Filter, operator: str, bound: Bound) -> str:
+    column = COLUMNS.get(each.resource)
+    if column is None:
+        return f"transaction_id {operator} {bound.text(list(each.values), 'Array(String)')}"
+    if column.is_number:
+        return f"{column.id} {operator} {bound.text(list(_numbers(each)), 'Array(UInt64)')}"
+    return f"{column.id} {operator} {bound.text(list(_texts(each)), 'Array(String)')}"
 
 
-def _values(each: Filter) -> Iterator[str]:
-    unset = COLUMNS[each.resource].unset if each.resource in COLUMNS else ""
+def _texts(each: Filter) -> Iterator[str]:
+    """No value is stored as such, or as a sender wrote it."""
     for value in each.values:
-        if value:
-            yield value
-        else:
-            yield from (unset, EMPTY)
+        yield value
+        if not value:
+            yield EMPTY
+
+
+def _numbers(each: Filter) -> Iterator[int]:
+    """What is no number of ours names nothing; none is 0."""
+    for value in each.values:
+        if not value:
+            yield 0
+        elif (
+            value.isascii() and value.isdigit() and int(value) < 2**64 and value == str(int(value))
+        ):
+            yield int(value)

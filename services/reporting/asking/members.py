@@ -25,7 +25,7 @@ def read_body(raw: bytes) -> Body:
     """
     try:
         body = msgspec.json.decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidError(f"Invalid parameters. The body is not JSON: {error}") from error
     if not isinstance(body, dict):
         raise InvalidError("Invalid parameters. The body must be a JSON object.")

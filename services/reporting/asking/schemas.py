@@ -69,13 +69,14 @@ def body(schema: Schema, example: Schema) -> Schema:
     return {"requestBody": {"required": True, "content": content}}
 
 
-def answer(schema: Schema) -> dict[int | str, Schema]:
+def answer(schema: Schema, example: Schema | None = None) -> dict[int | str, Schema]:
     """The 200 of a route."""
+    shown = {} if example is None else {"example": example}
     return {
         200: {
             "description": "Complete up to `X-Data-Through`.",
             "headers": FRESH,
-            "content": {"application/json": {"schema": schema}},
+            "content": {"application/json": {"schema": schema} | shown},
         }
     }
 

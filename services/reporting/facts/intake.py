@@ -1,11 +1,12 @@
-"""The check of each record on its way into the fact tables."""
+"""The checks of each record on its way into the tables of facts and rates."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
 from shared import topics
-from shared.events import Click, Conversion, Impression, check_tracked
+from shared.errors import InvalidError
+from shared.events import Click, Conversion, Impression, Rate, check_tracked, decode
 from shared.kafka import Record
 
 _SCHEMAS: Final[Mapping[str, type[Click | Impression | Conversion]]] = MappingProxyType(

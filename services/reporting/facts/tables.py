@@ -27,6 +27,7 @@ RETENTION_DAYS: Final = 400
 CLICKS: Final = "clicks"
 IMPRESSIONS: Final = "impressions"
 CONVERSIONS: Final = "conversions"
+RATES: Final = "rates"
 CHANGES: Final = "conversion_changes"
 TABLE_OF_TOPIC: Final = {
     "tracking.clicks.v1": CLICKS,
@@ -178,11 +179,43 @@ SETTINGS ttl_only_drop_parts = 1, old_parts_lifetime = 60
 """
 
 
-def _view(name: str, stamp: str) -> str:
+_WORDS: Final = """
+    relationship.offer.network_offer_id AS offer_id,
+    relationship.offer.name AS offer_name,
+    {stamp} AS stamp,"""
+"""What reports group and filter by (`columns.py`), alike in all views. Parts of a tuple are named
+here and not in queries, since a view that is asked for a part reads the whole tuple."""
+
+_TRAFFIC_WORDS: Final = f"""{_WORDS}
+    '' AS event_name,
+    relationship.geolocation.country_name AS country,
+    relationship.geolocation.country_code AS country_code,
+    relationship.geolocation.region_name AS region,
+    relationship.geolocation.city_name AS city,
+    relationship.geolocation.dma AS dma,
+    relationship.geolocation.dma_name AS dma_name,
+    relationship.geolocation.carrier_name AS carrier,
+    relationship.geolocation.isp_name AS isp,
+    relationship.device_information.platform_name AS platform,
+    relationship.device_information.os_version AS os_version,
+    relationship.device_information.device_type AS device_type,
+    relationship.device_information.model AS device_model,
+    relationship.device_information.brand AS device_make,
+    relationship.device_information.browser_name AS browser,
+    relationship.device_information.language AS language"""
+
+_CONVERSION_WORDS: Final = f"""{_WORDS}
+    event AS event_name,
+    '' AS dma_name,
+    brand AS device_make"""
+
+
+def _view(name: str, stamp: str, words: str) -> str:
     """One partner's rows of a time range, both ends included: the only way to read a table."""
     return f"""
 CREATE OR REPLACE VIEW {name}_of AS
-SELECT * FROM {name} FINAL
+SELECT *, {words.format(stamp=stamp)}
+FROM {name} FINAL
 WHERE network_id = {{network:UInt64}}
     AND network_affiliate_id = {{partner:UInt64}}
     AND date >= toDate(toDateTime({{since:UInt32}}, 'UTC'))
@@ -217,6 +250,33 @@ WHERE network_id = {{network:UInt64}}
     AND network_affiliate_id = {{partner:UInt64}}
     AND _offset >= {{since:UInt64}}
     AND _offset < {{until:UInt64}}
+"""
+
+
+def _rates(engine: str) -> str:
+    """A rate of a later version, or told again, takes the place of the one before."""
+    return f"""
+CREATE TABLE IF NOT EXISTS {RATES} (
+    _partition UInt16,
+    _offset UInt64,
+    network_id UInt64,
+    base_currency_id LowCardinality(String),
+    currency_id LowCardinality(String),
+    date Date,
+    rate Decimal(38, 10),
+    version UInt64
+)
+ENGINE = {engine.format(version="version")}
+ORDER BY (network_id, date, currency_id)
+"""
+
+
+_RATES_VIEW: Final = f"""
+CREATE OR REPLACE VIEW {RATES}_of AS
+SELECT * FROM {RATES} FINAL
+WHERE network_id = {{network:UInt64}}
+    AND date >= toDate({{first:Int32}})
+    AND date <= toDate({{last:Int32}})
 """
 
 
@@ -256,9 +316,11 @@ def statements(engine: str = ENGINE, *, retention_days: int = RETENTION_DAYS) ->
             engine=engine,
             days=retention_days,
         ),
-        _view(CLICKS, "unix_timestamp"),
-        _view(IMPRESSIONS, "unix_timestamp"),
-        _view(CONVERSIONS, "conversion_unix_timestamp"),
+        _view(CLICKS, "unix_timestamp", _TRAFFIC_WORDS),
+        _view(IMPRESSIONS, "unix_timestamp", _TRAFFIC_WORDS),
+        _view(CONVERSIONS, "conversion_unix_timestamp", _CONVERSION_WORDS),
+        _rates(engine),
+        _RATES_VIEW,
         _changes(engine, days=retention_days),
         _CHANGES_FEED,
         _CHANGES_VIEW,

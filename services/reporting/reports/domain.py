@@ -4,30 +4,33 @@ Repeated columns are repeated in the answer. What cannot be honoured is refused 
 answered wrongly.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
 from typing import Any, Final
 
 from services.reporting.asking.interval import Interval, read_interval
 from services.reporting.asking.members import Body, list_of, object_of, required
 from services.reporting.asking.query import Query, read_query
 from services.reporting.facts.columns import COLUMNS, Column, column_of
-from services.reporting.reports.measures import METRICS
-from shared.errors import InvalidError
+from services.reporting.reports.measures import METRICS, PLACES
+from shared.errors import InvalidError, NotFoundError
 
 COLUMNS_MAX: Final = 10
+FORMATS: Final = ("csv", "json")
+SUBS: Final = ("1", "2", "3", "4", "5")
+METRIC_VALUE_MAX: Final = Decimal(10) ** 20
 OPERATORS: Final[Mapping[str, str]] = {"greater_than": ">", "less_than": "<", "equal": "="}
 SUPPORTED_COLUMNS: Final = ", ".join(COLUMNS)
 
 
 @dataclass(frozen=True, slots=True)
 class MetricFilter:
-    """Report rows whose `metric` compares so with `value`; `operator` is SQL's."""
+    """Rows whose `metric`, as they show it, compares so with `value`; `operator` is SQL's."""
 
     metric: str
     operator: str
-    value: float
+    value: Decimal
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,18 +62,103 @@ def read_report(body: Body) -> Report:
     """
     interval = read_interval(body)
     names = _column_names(body.get("columns"))
+    return Report(
+        interval=interval,
+        currency_id=_currency(required(body, "currency_id")),
+        names=names,
+        columns=_columns(names),
+        query=read_query(body),
+        metric_filters=_metric_filters(body),
+    )
+
+
+def read_report_by(body: Body, name: str, own_currency: str) -> Report:
+    """The report by one column that an endpoint stands for, whatever `columns` say.
+
+    Args:
+        body: of the request; `currency_id` may be missing.
+        name: of the column.
+        own_currency: used then.
+
+    Raises:
+        InvalidError: something is missing, wrong or not supported; the message names it.
+    """
+    return Report(
+        interval=read_interval(body),
+        currency_id=_currency(body.get("currency_id") or own_currency),
+        names=(name,),
+        columns=_columns((name,)),
+        query=read_query(body),
+        metric_filters=_metric_filters(body),
+    )
+
+
+def read_daily(body: Body, own_currency: str) -> Report:
+    """The report by day, of which no day can be left out.
+
+    Raises:
+        InvalidError: something is missing, wrong or not supported; the message names it.
+    """
+    report = read_report_by(body, "date", own_currency)
+    if report.metric_filters:
+        raise InvalidError("query.metric_filters: not of this report; use /reporting/entity/table")
+    return report
+
+
+def read_totals(body: Body, interval: Interval, own_currency: str) -> Report:
+    """All facts of an interval, as one sum; `currency_id` of the body may be missing.
+
+    Raises:
+        InvalidError: the currency is none.
+    """
+    currency_id = _currency(body.get("currency_id") or own_currency)
+    return Report(interval, currency_id, (), (), Query(), ())
+
+
+def read_format(body: Body) -> str:
+    """The `format` of an export, `csv` unless it says `json`.
+
+    Raises:
+        InvalidError: it is neither.
+    """
+    text = str(body.get("format") or "csv").lower()
+    if text not in FORMATS:
+        raise InvalidError(f"format: {text!r} is none of {', '.join(FORMATS)}")
+    return text
+
+
+def sub_column(number: str) -> str:
+    """The column that `/reporting/sub/{number}` groups by.
+
+    Raises:
+        NotFoundError: there is no such sub.
+    """
+    if number not in SUBS:
+        raise NotFoundError
+    return f"sub{number}"
+
+
+def without_filters(body: Body) -> Body:
+    """The body without what `/reporting/offer` ignores."""
+    query = {name: value for name, value in object_of(body, "query").items() if name != "filters"}
+    return {**body, "query": query}
+
+
+def asks_for_page(body: Body) -> bool:
+    """Whether a body says which page it wants."""
+    return any(body.get(name) for name in ("page", "page_size", "paging", "pagination", "limit"))
+
+
+def _columns(names: Sequence[str]) -> tuple[Column, ...]:
     columns = tuple(_column(name) for name in names)
     if len({column.time for column in columns if column.time}) > 1:
         raise InvalidError("columns: at most one time column (hour, date, week, month, year)")
+    return columns
+
+
+def _metric_filters(body: Body) -> tuple[MetricFilter, ...]:
     wanted = list_of(object_of(body, "query"), "metric_filters")
-    return Report(
-        interval=interval,
-        currency_id=_currency(body),
-        names=names,
-        columns=columns,
-        query=read_query(body),
-        metric_filters=tuple(_metric_filter(item) for item in wanted),
-    )
+    return tuple(_metric_filter(item) for item in wanted)
 
 
 def _column_names(value: Any) -> tuple[str, ...]:
@@ -95,15 +183,27 @@ def _metric_filter(item: Any) -> MetricFilter:
     operator = OPERATORS.get(str(item.get("operator")))
     if operator is None:
         raise InvalidError(f"query.metric_filters: operator must be one of {', '.join(OPERATORS)}")
+    return MetricFilter(str(item["metric_type"]), operator, _metric_value(item))
+
+
+def _metric_value(item: Body) -> Decimal:
+    """The value to compare with, as exact as it was sent."""
+    value = item.get("metric_value")
     try:
-        value = float(Decimal(str(item.get("metric_value"))))
+        if isinstance(value, bool):
+            raise InvalidOperation  # noqa: TRY301 - one message for all
+        exact = Decimal(str(value))
+        if exact.copy_abs() >= METRIC_VALUE_MAX:  # of NaN, too, raises
+            raise InvalidOperation  # noqa: TRY301
+        return exact.quantize(Decimal(1).scaleb(-PLACES), ROUND_HALF_EVEN, Context(prec=38))
     except InvalidOperation as error:
-        raise InvalidError("query.metric_filters: metric_value must be a number") from error
-    return MetricFilter(str(item["metric_type"]), operator, value)
+        raise InvalidError(
+            f"query.metric_filters: metric_value must be a number under {METRIC_VALUE_MAX}"
+        ) from error
 
 
-def _currency(body: Body) -> str:
-    text = required(body, "currency_id")
-    if not isinstance(text, str) or len(text) != len("USD") or not text.isalpha():
+def _currency(text: Any) -> str:
+    is_code = isinstance(text, str) and len(text) == len("USD") and text.isascii()
+    if not is_code or not text.isalpha():
         raise InvalidError('currency_id: an ISO 4217 code such as "USD"')
-    return text.upper()
+    return str(text).upper()

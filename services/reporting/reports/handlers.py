@@ -1,17 +1,49 @@
 """What each endpoint of reports does: read the request, ask the store, shape the answer."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
+import msgspec
+
+from services.reporting.asking import calendar
 from services.reporting.asking.answers import Answer, Through
-from services.reporting.asking.members import read_body
+from services.reporting.asking.interval import Interval
+from services.reporting.asking.members import Body, read_body
+from services.reporting.asking.pages import read_page
 from services.reporting.facts import tables
-from services.reporting.facts.columns import shown
 from services.reporting.reports import domain, measures
-from services.reporting.reports.store import ROWS_MAX, ReportRow, ReportStore
+from services.reporting.reports.store import ReportStore, Rows, csv_header
 from services.reporting.scope import Scope
-from shared.errors import InvalidError
+from shared.clock import Clock
+from shared.http import json_bytes
+
+TABLES: Final = (tables.CLICKS, tables.IMPRESSIONS, tables.CONVERSIONS, tables.RATES)
+CSV: Final = "text/csv; charset=utf-8"
+LINES_A_CHUNK: Final = 500
+"""Rows of a streamed answer that are sent together."""
+HOURLY_SECONDS_MAX: Final = 2 * 86_400 + 3_600
+"""Longest interval whose series is by the hour: two days, one of which may have an hour more."""
+
+OwnCurrency = Callable[[Scope], Awaitable[str]]
+"""The currency of the partner's network, for requests that name none."""
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """An answer that is sent as it is made.
+
+    Attributes:
+        media_type: of its content.
+        chunks: its bytes.
+        is_cut: whether rows beyond the first 10,000 were left out.
+        through: log time (seconds, UTC) up to which it is complete.
+    """
+
+    media_type: str
+    chunks: Iterator[bytes]
+    is_cut: bool
+    through: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,40 +52,130 @@ class Reports:
 
     store: ReportStore
     through: Through
+    own_currency: OwnCurrency
+    clock: Clock
+    has_header_if_empty: bool = True
+    """Whether a CSV file without rows has its header line."""
 
     async def table(self, scope: Scope, raw: bytes) -> Answer:
         """`POST /v1/affiliates/reporting/entity/table`.
 
         Raises:
-            InvalidError: the body is wrong, or its amounts are in another currency.
+            InvalidError: the body is wrong, or an amount has no rate to its currency.
             UnavailableError: ClickHouse does not answer in time.
         """
+        return await self._table(scope, domain.read_report(read_body(raw)))
+
+    async def entity(self, scope: Scope, raw: bytes) -> Answer:
+        """`POST /v1/affiliates/reporting/entity`; raises as `table`."""
         report = domain.read_report(read_body(raw))
-        through = self.through(scope, (tables.CLICKS, tables.IMPRESSIONS, tables.CONVERSIONS))
-        found = await self.store.report(scope, report)
-        rows = found[:ROWS_MAX]
-        _refuse_other_currencies(report, rows)
-        body = {
-            "table": [_report_row(report, row) for row in rows],
-            "incomplete_results": len(found) > ROWS_MAX,
-        }
-        return Answer(body, through)
+        through = self.through(scope, TABLES)
+        begins = series_of(report.interval)
+        found = await self.store.entity(scope, report, begins)
+        nothing = json_bytes(measures.reporting(measures.NOTHING))
+        series = [
+            {"unix": begin, "reporting": msgspec.Raw(found.series.get(begin, nothing))}
+            for begin in begins
+        ]
+        more = {"summary": msgspec.Raw(found.summary), "performance": series}
+        return Answer(_table_body(found.rows) | more, through)
+
+    async def export(self, scope: Scope, raw: bytes) -> File:
+        """`POST /v1/affiliates/reporting/entity/table/export`; raises as `table`."""
+        body = read_body(raw)
+        report = domain.read_report(body)
+        file_format = domain.read_format(body)
+        through = self.through(scope, TABLES)
+        if file_format == "json":
+            return _stream(await self.store.table(scope, report), through)
+        rows = await self.store.csv(scope, report)
+        if not rows.lines and not self.has_header_if_empty:
+            return File(CSV, iter(()), is_cut=False, through=through)
+        chunks = _chunks(rows.lines, csv_header(report) + b"\r\n", b"\r\n", b"\r\n")
+        return File(CSV, chunks, rows.is_cut, through)
+
+    async def stream(self, scope: Scope, raw: bytes) -> File:
+        """`POST /v1/affiliates/reporting/entity/stream`; raises as `table`."""
+        report = domain.read_report(read_body(raw))
+        through = self.through(scope, TABLES)
+        return _stream(await self.store.table(scope, report), through)
+
+    async def by_sub(self, scope: Scope, raw: bytes, number: str) -> Answer:
+        """`POST /v1/affiliates/reporting/sub/{number}`; raises as `table`.
+
+        Raises:
+            NotFoundError: there is no such sub.
+        """
+        name = domain.sub_column(number)
+        body = read_body(raw)
+        own = await self._own_currency(scope, body)
+        return await self._table(scope, domain.read_report_by(body, name, own))
+
+    async def by_offer(self, scope: Scope, raw: bytes) -> Answer:
+        """`POST /v1/affiliates/reporting/offer`: `columns` and `filters` are ignored.
+
+        In pages if the body asks for one; raises as `table`.
+        """
+        body = read_body(raw)
+        own = await self._own_currency(scope, body)
+        report = domain.read_report_by(domain.without_filters(body), "offer", own)
+        page = read_page(body, {}) if domain.asks_for_page(body) else None
+        through = self.through(scope, TABLES)
+        rows = await self.store.table(scope, report)
+        if page is None:
+            return Answer(_table_body(rows), through)
+        lines = rows.lines[page.offset : page.offset + page.size]
+        paging = {"paging": page.echo(len(rows.lines))}
+        return Answer(_table_body(Rows(lines, rows.is_cut)) | paging, through)
+
+    async def daily(self, scope: Scope, raw: bytes) -> Answer:
+        """`POST /v1/affiliates/reporting/daily`: each day of the interval; raises as `table`."""
+        body = read_body(raw)
+        own = await self._own_currency(scope, body)
+        report = domain.read_daily(body, own)
+        through = self.through(scope, TABLES)
+        begins = calendar.starts(report.interval, "date")
+        found = await self.store.sums(scope, report, begins)
+        names = calendar.labels(begins, "date", report.interval.zone)
+        rows = [
+            {"date": name, "reporting": measures.daily(found.get(begin, measures.NOTHING))}
+            for begin, name in zip(begins, names, strict=True)
+        ]
+        summary = measures.reporting(measures.total(found.values()))
+        return Answer({"table": rows, "summary": summary, "incomplete_results": False}, through)
+
+    async def _table(self, scope: Scope, report: domain.Report) -> Answer:
+        through = self.through(scope, TABLES)
+        return Answer(_table_body(await self.store.table(scope, report)), through)
+
+    async def _own_currency(self, scope: Scope, body: Body) -> str:
+        return "" if body.get("currency_id") else await self.own_currency(scope)
 
 
-def _refuse_other_currencies(report: domain.Report, rows: Sequence[ReportRow]) -> None:
-    others = {currency for row in rows for currency in row.currencies} - {report.currency_id}
-    if others:
-        raise InvalidError(
-            f"currency_id: amounts are recorded in {', '.join(sorted(others))} and cannot be "
-            f"shown in {report.currency_id}: no conversion rates are known"
-        )
+def series_of(interval: Interval) -> list[int]:
+    """The seconds at which a series' buckets begin: hours of a short interval, days of others."""
+    if interval.until - interval.since < HOURLY_SECONDS_MAX:
+        return calendar.hour_starts(interval)
+    return calendar.starts(interval, "date")
 
 
-def _report_row(report: domain.Report, row: ReportRow) -> dict[str, Any]:
-    zone = report.interval.zone.info
-    distinct = dict(zip(dict.fromkeys(report.columns), row.buckets, strict=True))
-    columns = []
-    for name, column in zip(report.names, report.columns, strict=True):
-        bucket_id, label = shown(column, *distinct[column], zone)
-        columns.append({"column_type": name, "id": bucket_id, "label": label})
-    return {"columns": columns, "reporting": measures.reporting(row.sums)}
+def _table_body(rows: Rows) -> dict[str, Any]:
+    return {
+        "table": [msgspec.Raw(line) for line in rows.lines],
+        "incomplete_results": rows.is_cut,
+    }
+
+
+def _stream(rows: Rows, through: float) -> File:
+    end = b'],"incomplete_results":%s}' % (b"true" if rows.is_cut else b"false")
+    chunks = _chunks(rows.lines, b'{"table":[', b",", end)
+    return File("application/json", chunks, rows.is_cut, through)
+
+
+def _chunks(lines: Sequence[bytes], begin: bytes, between: bytes, end: bytes) -> Iterator[bytes]:
+    """The lines with what stands around them, some at a time; the first chunk is the beginning."""
+    yield begin
+    for index in range(0, len(lines), LINES_A_CHUNK):
+        chunk = between.join(lines[index : index + LINES_A_CHUNK])
+        yield chunk if index + LINES_A_CHUNK >= len(lines) else chunk + between
+    yield end if lines or end != between else b""

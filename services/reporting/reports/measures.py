@@ -4,9 +4,10 @@ They are the `reporting` member of a row. Sums are exact; ratios of a zero denom
 Percentages and `rpm` have at most three decimals, `rpc` two, as live rows do.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -34,28 +35,33 @@ FROM_CLICKS: Final[Mapping[str, str]] = {
     "unique_click": "error_code = 0 AND is_unique = 1",
     "duplicate_click": "error_code = 0 AND is_unique = 0",
     "invalid_click": "error_code != 0",
-    "revenue": "if(error_code = 0, revenue, 0)",
-    "redirect_traffic_revenue": "if(error_code = 0 AND is_redirect_traffic, revenue, 0)",
+    "revenue": "if(error_code = 0, amount, 0)",
+    "redirect_traffic_revenue": "if(error_code = 0 AND is_redirect_traffic, amount, 0)",
 }
 FROM_IMPRESSIONS: Final[Mapping[str, str]] = {
     "imp": "1",
-    "revenue": "revenue",
-    "redirect_traffic_revenue": "if(is_redirect_traffic, revenue, 0)",
+    "revenue": "amount",
+    "redirect_traffic_revenue": "if(is_redirect_traffic, amount, 0)",
 }
 FROM_CONVERSIONS: Final[Mapping[str, str]] = {
     "cv": f"is_counted AND {_BASE}",
     "view_through_cv": "is_counted AND NOT is_event AND is_view_through",
     "event": "is_counted AND is_event",
-    "revenue": "if(is_counted, revenue, 0)",
-    "redirect_traffic_revenue": "if(is_counted AND is_redirect_traffic, revenue, 0)",
+    "revenue": "if(is_counted, amount, 0)",
+    "redirect_traffic_revenue": "if(is_counted AND is_redirect_traffic, amount, 0)",
     "on_hold_conversion_count": _HELD,
-    "on_hold_potential_revenue": f"if({_HELD}, revenue, 0)",
+    "on_hold_potential_revenue": f"if({_HELD}, amount, 0)",
 }
+
+
+PLACES: Final = 16
+"""Decimals of an amount, in the engine: six of the log, ten of a rate."""
+_AMOUNT: Final = f"Decimal(38, {PLACES})"
 
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """`numerator / denominator`, times `scale`, rounded half up."""
+    """`numerator / denominator`, times `scale`, rounded half up; the denominator is a count."""
 
     numerator: str
     denominator: str
@@ -72,9 +78,13 @@ class Ratio:
 
     @property
     def sql(self) -> str:
-        """The same, unrounded, over columns that have the names of the sums."""
-        numerator, denominator = f"toFloat64({self.numerator})", f"toFloat64({self.denominator})"
-        return f"if({denominator} = 0, 0, {numerator} * {self.scale} / {denominator})"
+        """The same over columns that have the names of the sums: exact, by one digit more."""
+        places = PLACES if self.numerator in AMOUNTS else 0
+        above = f"toDecimal256({self.numerator}, {places}) * {self.scale}"
+        below = f"toDecimal128(greatest({self.denominator}, 1), 0)"
+        quotient = f"divideDecimal({above}, {below}, {self.decimals + 1})"
+        value = f"toDecimal128(round({quotient}, {self.decimals}), {self.decimals})"
+        return f"if({self.denominator} = 0, toDecimal128(0, {self.decimals}), {value})"
 
 
 RATIOS: Final[Mapping[str, Ratio]] = {
@@ -108,9 +118,27 @@ METRICS: Final = (
 """The members of `reporting`, in their order."""
 
 
+DAILY: Final = ("imp", "total_click", "unique_click", "cv", "cvr", "revenue", "event")
+"""Those of them that a day of the daily report has."""
+
+
 def sql_of(metric: str) -> str:
-    """The metric over the sums of a query, as a number to compare with."""
-    return RATIOS[metric].sql if metric in RATIOS else f"toFloat64({metric})"
+    """The metric as rows show it, over the sums of a query."""
+    return RATIOS[metric].sql if metric in RATIOS else metric
+
+
+def sql_type_of(metric: str) -> str:
+    """Its type in the database."""
+    if metric in RATIOS:
+        return f"Decimal(38, {RATIOS[metric].decimals})"
+    return _AMOUNT if metric in AMOUNTS else "UInt64"
+
+
+def sql_reporting() -> str:
+    """The `reporting` member of a row as a named tuple, over the sums of a query."""
+    values = ", ".join(sql_of(metric) for metric in METRICS)
+    types = ", ".join(f"{metric} {sql_type_of(metric)}" for metric in METRICS)
+    return f"CAST(tuple({values}), 'Tuple({types})')"
 
 
 def reporting(sums: Mapping[str, Decimal | int]) -> dict[str, int | msgspec.Raw]:
@@ -123,3 +151,22 @@ def reporting(sums: Mapping[str, Decimal | int]) -> dict[str, int | msgspec.Raw]
     return {
         name: number(RATIOS[name].of(whole) if name in RATIOS else whole[name]) for name in METRICS
     }
+
+
+def total(rows: Iterable[Mapping[str, Decimal | int]]) -> dict[str, Decimal | int]:
+    """The sums of all rows together."""
+    found: dict[str, Decimal | int] = dict(NOTHING)
+    for row in rows:
+        for name in SUMS:
+            found[name] += row[name]
+    return found
+
+
+def daily(sums: Mapping[str, Decimal | int]) -> dict[str, int | msgspec.Raw]:
+    """The `reporting` member of a day."""
+    whole = reporting(sums)
+    return {name: whole[name] for name in DAILY}
+
+
+NOTHING: Final[Mapping[str, int]] = MappingProxyType(dict.fromkeys(SUMS, 0))
+"""The sums of no facts."""

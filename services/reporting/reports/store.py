@@ -1,164 +1,306 @@
-"""All SQL of reports. Every query takes a `Scope`, and reads through a scoped view.
+"""All questions of reports to ClickHouse. Every query takes a `Scope`, and reads scoped views.
 
-Values reach ClickHouse as bound parameters only; the text of a query is made of this file's own
-words and of expressions from `facts/`, `asking/` and `measures.py`.
+Rows come as the text that the wire has, rendered by the engine: ten thousand of them cost this
+process nothing but their concatenation. What they are made of is in `grouping.py`.
 """
-# ruff: noqa: S608 - see above: no value is ever part of the text
+# ruff: noqa: S608 - no value is ever part of the text, see `grouping.py`
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
 
 from prometheus_client import Histogram
 
-from services.reporting.asking import conditions as asked
 from services.reporting.asking.bound import Bound
-from services.reporting.facts import tables
-from services.reporting.facts.columns import EMPTY, Column
-from services.reporting.reports import measures
+from services.reporting.facts.columns import COLUMNS, Column, column_of
+from services.reporting.reports import measures, pricing
 from services.reporting.reports.domain import Report
+from services.reporting.reports.grouping import Grouping, bucket_key, key_of
+from services.reporting.reports.pricing import Pricing
 from services.reporting.scope import Scope
 from shared.clickhouse import ClickHouse
 
 ROWS_MAX: Final = 10_000
-NO_LABEL: Final = "''"
-"""Where no label is kept, the id is the label: `shown` falls back to it."""
+_ROWS, _SERIES, _SUMMARY = 0, 1, 2
+_LINES: Final = {"output_format_json_escape_forward_slashes": 0}
+
+Sums = Mapping[str, Decimal | int]
+"""A value for each of `measures.SUMS`."""
 
 
 @dataclass(frozen=True, slots=True)
-class ReportRow:
-    """One row of a report.
+class Rows:
+    """Rows of a report, largest first, each as the text of its format; and whether some are cut."""
+
+    lines: Sequence[bytes]
+    is_cut: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """Rows, and the metrics (JSON) of all facts that they are made of.
 
     Attributes:
-        buckets: id and label of each distinct column, as the database has them.
-        sums: a value for each of `measures.SUMS`.
-        currencies: those in which the row's amounts are.
+        rows: of the report.
+        series: by the second that a bucket of time begins at; those without facts are left out.
+        summary: of all rows, cut ones too.
     """
 
-    buckets: tuple[tuple[str, str], ...]
-    sums: dict[str, Decimal | int]
-    currencies: tuple[str, ...]
+    rows: Rows
+    series: Mapping[int, bytes]
+    summary: bytes
 
 
 class ReportStore:
-    """The facts of all partners, one partner at a time."""
+    """Reports over the facts of all partners, one partner at a time."""
 
     def __init__(self, clickhouse: ClickHouse, seconds: Histogram) -> None:
         self._clickhouse = clickhouse
         self._seconds = seconds
 
-    async def report(self, scope: Scope, report: Report) -> list[ReportRow]:
-        """The rows of a report, largest first; one more than `ROWS_MAX` if there are more.
+    async def table(self, scope: Scope, report: Report) -> Rows:
+        """The rows of a report as JSON objects.
+
+        Raises:
+            InvalidError: an amount has no rate to the currency asked for.
+            UnavailableError: ClickHouse does not answer in time.
+        """
+        return await self._rows(scope, report, _json)
+
+    async def csv(self, scope: Scope, report: Report) -> Rows:
+        """The rows of a report as lines of CSV, see `csv_header`; raises as `table`."""
+        return await self._rows(scope, report, _csv)
+
+    async def entity(self, scope: Scope, report: Report, begins: Sequence[int]) -> Entity:
+        """Rows, series by `begins` (seconds, ascending) and summary, by one statement.
+
+        Raises:
+            InvalidError: an amount has no rate to the currency asked for.
+            UnavailableError: ClickHouse does not answer in time.
+        """
+        bound = Bound(scope, report.interval)
+        priced = await self._pricing(scope, report, bound)
+        grouping = _grouping(report, priced, bound)
+        parts = (_rows_sql(grouping, _json(report, grouping)), _series_sql(grouping, begins))
+        sql = f"SELECT * FROM ({' UNION ALL '.join(parts)}) ORDER BY kind, place"
+        found = await self._asked(scope, report, grouping, sql)
+        lines = [line for kind, _, _, line in found if kind == _ROWS]
+        return Entity(
+            rows=Rows(lines[:ROWS_MAX], len(lines) > ROWS_MAX),
+            series={place: _bare(line) for kind, place, _, line in found if kind == _SERIES},
+            summary=next(_bare(line) for kind, _, _, line in found if kind == _SUMMARY),
+        )
+
+    async def sums(self, scope: Scope, report: Report, begins: Sequence[int]) -> Mapping[int, Sums]:
+        """The sums of all facts by the bucket of time, of `begins`, that they happened in.
+
+        Raises:
+            InvalidError: an amount has no rate to the currency asked for.
+            UnavailableError: ClickHouse does not answer in time.
+        """
+        bound = Bound(scope, report.interval)
+        priced = await self._pricing(scope, report, bound)
+        grouping = Grouping(report.query, [bucket_key(begins, bound)], priced, bound)
+        sums = ", ".join(measures.SUMS)
+        sql = f"SELECT 0, toUInt32(id0), unpriced, {sums} FROM {grouping.groups()} ORDER BY id0"
+        found = await self._asked(scope, report, grouping, sql)
+        return {row[1]: dict(zip(measures.SUMS, row[3:], strict=True)) for row in found}
+
+    async def names(self, scope: Scope, report: Report) -> list[tuple[tuple[str, str], ...]]:
+        """Id and label of each column, of all rows, whatever their amounts are in.
 
         Raises:
             UnavailableError: ClickHouse does not answer in time.
         """
-        columns = list(dict.fromkeys(report.columns))
         bound = Bound(scope, report.interval)
+        grouping = _grouping(report, pricing.unconverted(report.currency_id, bound), bound)
+        shown = [expression for pair in grouping.shown() for expression in pair]
+        order = _order(grouping.ids)
+        sql = (
+            f"SELECT {', '.join(shown)} FROM {grouping.groups()} ORDER BY {order} LIMIT {ROWS_MAX}"
+        )
+        with self._seconds.labels("names").time():
+            found = await self._clickhouse.query(sql, bound.values)
+        return [tuple(zip(row[::2], row[1::2], strict=True)) for row in found]
+
+    async def _rows(self, scope: Scope, report: Report, render: "_Render") -> Rows:
+        bound = Bound(scope, report.interval)
+        priced = await self._pricing(scope, report, bound)
+        grouping = _grouping(report, priced, bound)
+        sql = f"{_rows_sql(grouping, render(report, grouping))} ORDER BY place"
+        found = await self._asked(scope, report, grouping, sql)
+        return Rows([line for _, _, _, line in found[:ROWS_MAX]], len(found) > ROWS_MAX)
+
+    async def _asked(
+        self, scope: Scope, report: Report, grouping: Grouping, sql: str
+    ) -> Sequence[tuple[Any, ...]]:
+        """The rows of a statement whose third column is `unpriced`.
+
+        Raises:
+            InvalidError: some row is.
+            UnavailableError: ClickHouse does not answer in time.
+        """
         with self._seconds.labels("report").time():
-            found = await self._clickhouse.query(_report_sql(report, columns, bound), bound.values)
-        width = 2 * len(columns)
-        return [
-            ReportRow(
-                buckets=tuple((row[i], row[i + 1]) for i in range(0, width, 2)),
-                sums=dict(zip(measures.SUMS, row[width:-1], strict=True)),
-                currencies=tuple(row[-1]),
+            found = await self._clickhouse.query(
+                sql, grouping.bound.values, settings=_LINES, texts_as_bytes=True
             )
-            for row in found
+            if any(row[2] for row in found):
+                raise await self._unpriced(report, grouping)
+        return found
+
+    async def _unpriced(self, report: Report, grouping: Grouping) -> Exception:
+        sql = (
+            "SELECT toString(currency_id), toUInt32(min(stamp)) AS first"
+            f" FROM {grouping.facts()} WHERE n_unpriced GROUP BY currency_id ORDER BY first LIMIT 1"
+        )
+        [(currency, stamp)] = await self._clickhouse.query(sql, grouping.bound.values)
+        return pricing.no_rate(currency, report.currency_id, stamp)
+
+    async def _pricing(self, scope: Scope, report: Report, bound: Bound) -> Pricing:
+        """How amounts are read; a network without rates, or facts of one currency, need none."""
+        days = pricing.days_of(report.interval)
+        since = days.start - pricing.EARLIER_DAYS_MAX
+        view = (
+            f"rates_of(network = {{network:UInt64}}, first = {bound.text(since, 'Int32')},"
+            f" last = {bound.text(days.stop, 'Int32')})"
+        )
+        [(known,)] = await self._clickhouse.query(f"SELECT count() FROM {view}", bound.values)
+        foreign = await self._foreign(report, bound) if known else ()
+        if not foreign:
+            return pricing.unconverted(report.currency_id, bound)
+        names = bound.text([*foreign, report.currency_id], "Array(String)")
+        sql = f"SELECT base_currency_id, currency_id, toInt32(date), rate FROM {view}"
+        found = await self._clickhouse.query(
+            f"{sql} WHERE currency_id IN {names} OR base_currency_id IN {names}", bound.values
+        )
+        daily = pricing.daily_rates(_rates(found), report.currency_id, foreign, days)
+        return pricing.converted(report.currency_id, daily, report.interval, bound)
+
+    async def _foreign(self, report: Report, bound: Bound) -> list[str]:
+        """The other currencies in which the partner's facts have amounts."""
+        wanted = bound.text(report.currency_id, "String")
+        parts = [
+            f"SELECT DISTINCT toString(currency_id) AS currency FROM {bound.view(table)}"
+            f" WHERE currency_id != {wanted} AND revenue != 0"
+            for table in ("clicks", "impressions", "conversions")
         ]
+        sql = f"SELECT DISTINCT currency FROM ({' UNION ALL '.join(parts)}) ORDER BY currency"
+        return [currency for (currency,) in await self._clickhouse.query(sql, bound.values)]
 
 
-# --- one report -----------------------------------------------------------------------------------
-
-
-def _report_sql(report: Report, columns: Sequence[Column], bound: Bound) -> str:
-    """One grouping over the union of the three fact tables, with zeros where a fact has no part."""
-    facts = " UNION ALL ".join(_facts(report, columns, bound))
-    groups = [f"id{i}" for i in range(len(columns))]
-    labels = [
-        f"id{i}, argMax(label{i}, (label{i} != '', stamp)) AS newest{i}"
-        for i in range(len(columns))
+def csv_header(report: Report) -> bytes:
+    """The first line of the CSV form: an offer has two fields, metrics their keys."""
+    names = [
+        field
+        for name, column in zip(report.names, report.columns, strict=True)
+        for field in (("network_offer_id", "offer_name") if column.name == "offer" else (name,))
     ]
-    sums = [f"sum(n_{name}) AS {name}" for name in measures.SUMS]
-    amounts = " OR ".join(f"n_{name} != 0" for name in measures.AMOUNTS)
-    conditions = [
-        f"{measures.sql_of(each.metric)} {each.operator} {bound.text(each.value, 'Float64')}"
+    return ",".join([*names, *measures.METRICS]).encode()
+
+
+# --- statements -----------------------------------------------------------------------------------
+
+
+def _grouping(report: Report, priced: Pricing, bound: Bound) -> Grouping:
+    keys = [key_of(column, report.interval, bound) for column in _distinct(report)]
+    kept = [
+        f"({measures.sql_of(each.metric)}) {each.operator}"
+        f" {bound.text(each.value, f'Decimal(38, {measures.PLACES})')}"
         for each in report.metric_filters
     ]
-    having = f"WHERE {' AND '.join(conditions)}" if conditions else ""
-    inner = (
-        f"SELECT {', '.join([*labels, *sums])}, groupUniqArrayIf(currency_id, {amounts}) AS money,"
-        " unique_click + duplicate_click AS total_click"
-        f" FROM ({facts}) GROUP BY {', '.join(groups)}"
+    return Grouping(report.query, keys, priced, bound, " AND ".join(kept))
+
+
+def _distinct(report: Report) -> list[Column]:
+    return list(dict.fromkeys(report.columns))
+
+
+def _order(ids: Iterable[str]) -> str:
+    return ", ".join(["unpriced DESC", "total_click DESC", "revenue DESC", *ids])
+
+
+def _rows_sql(grouping: Grouping, line: str) -> str:
+    """The largest groups as lines, in order by `place`; one more than `ROWS_MAX` if there is."""
+    largest = (
+        f"SELECT * FROM {grouping.groups()} ORDER BY {_order(grouping.ids)} LIMIT {ROWS_MAX + 1}"
     )
-    shown = [f"{name}, newest{i}" for i, name in enumerate(groups)]
     return (
-        f"SELECT {', '.join([*shown, *measures.SUMS])}, money FROM ({inner}) {having}"
-        f" ORDER BY total_click DESC, revenue DESC, {', '.join(groups)} LIMIT {ROWS_MAX + 1}"
+        f"SELECT {_ROWS} AS kind, toUInt32(rowNumberInAllBlocks()) AS place, unpriced,"
+        f" {line} AS line FROM ({largest})"
     )
 
 
-def _facts(report: Report, columns: Sequence[Column], bound: Bound) -> Iterator[str]:
-    conditions = list(asked.conditions(report.query, bound, is_traffic=True))
-    for table, counted in (
-        (tables.CLICKS, measures.FROM_CLICKS),
-        (tables.IMPRESSIONS, measures.FROM_IMPRESSIONS),
-    ):
-        buckets = [
-            f"{_bucket(column, column.traffic)} AS id{i},"
-            f" {column.traffic_label or NO_LABEL} AS label{i}"
-            for i, column in enumerate(columns)
-        ]
-        yield _fact(
-            table,
-            buckets,
-            "unix_timestamp",
-            counted=counted,
-            conditions=conditions,
-            bound=bound,
-        )
-    counted_if = asked.status(report.query, bound)
-    buckets = [
-        f"{_bucket(column, column.conversion)} AS id{i},"
-        f" {column.conversion_label or NO_LABEL} AS label{i}"
-        for i, column in enumerate(columns)
+def _series_sql(grouping: Grouping, begins: Sequence[int]) -> str:
+    """The facts of all groups by bucket of time, and together as the summary.
+
+    Where metric filters keep some groups only, their facts alone are taken.
+    """
+    ids = ", ".join(grouping.ids)
+    only = f"({ids}) IN (SELECT {ids} FROM {grouping.groups()})" if grouping.kept else ""
+    bucket = bucket_key(begins, grouping.bound)
+    by_time = Grouping(
+        query=grouping.query,
+        keys=[*grouping.keys, bucket] if only else [bucket],
+        pricing=grouping.pricing,
+        bound=grouping.bound,
+        only=only,
+    )
+    place = by_time.ids[-1]
+    sums = [f"sum({name}) AS {name}" for name in (*measures.SUMS, "total_click")]
+    buckets = (
+        f"SELECT if(grouping({place}) = 0, {_SERIES}, {_SUMMARY}) AS kind,"
+        f" toUInt32({place}) AS place, max(unpriced) AS unpriced, {', '.join(sums)}"
+        f" FROM {by_time.groups()} GROUP BY GROUPING SETS (({place}), ())"
+    )
+    return f"SELECT kind, place, unpriced, {_metrics()} AS line FROM ({buckets})"
+
+
+# --- lines ----------------------------------------------------------------------------------------
+
+_Render = Callable[[Report, Grouping], str]
+"""How a group becomes a line: an expression over the groups."""
+_BEFORE_METRICS: Final = len('{"reporting":')
+
+
+def _json(report: Report, grouping: Grouping) -> str:
+    cells = ", ".join(
+        f"('{name}', {cell_id}, {label})" for name, (cell_id, label) in _cells(report, grouping)
+    )
+    cell = "Tuple(column_type String, id String, label String)"
+    return (
+        f"formatRowNoNewline('JSONEachRow', CAST([{cells}], 'Array({cell})') AS columns,"
+        f" {measures.sql_reporting()} AS reporting)"
+    )
+
+
+def _csv(report: Report, grouping: Grouping) -> str:
+    fields = []
+    for name, (cell_id, label) in _cells(report, grouping):
+        fields += [cell_id, label] if column_of(name) is COLUMNS["offer"] else [label]
+    return f"formatRowNoNewline('CSV', {', '.join(fields)}, {measures.sql_reporting()})"
+
+
+def _metrics() -> str:
+    return f"formatRowNoNewline('JSONEachRow', {measures.sql_reporting()} AS reporting)"
+
+
+def _bare(line: bytes) -> bytes:
+    """The metrics alone."""
+    return line[_BEFORE_METRICS:-1]
+
+
+def _cells(report: Report, grouping: Grouping) -> list[tuple[str, tuple[str, str]]]:
+    """The columns by the names that were asked for, repeated ones repeated."""
+    shown = dict(zip(_distinct(report), grouping.shown(), strict=True))
+    return [
+        (name, shown[column]) for name, column in zip(report.names, report.columns, strict=True)
     ]
-    counted = {
-        name: expression.replace("is_counted", f"({counted_if})")
-        for name, expression in measures.FROM_CONVERSIONS.items()
-    }
-    conditions = [*asked.conditions(report.query, bound, is_traffic=False), "NOT is_scrub"]
-    yield _fact(
-        tables.CONVERSIONS,
-        buckets,
-        "conversion_unix_timestamp",
-        counted=counted,
-        conditions=conditions,
-        bound=bound,
-    )
 
 
-def _bucket(column: Column, expression: str) -> str:
-    """The id that a row is grouped by: what reads `N/A` is one bucket."""
-    if column.time or column.traffic_label:
-        return expression
-    return f"if({expression} = '{EMPTY}', '', {expression})"
-
-
-def _fact(
-    table: str,
-    buckets: Sequence[str],
-    stamp: str,
-    *,
-    counted: Mapping[str, str],
-    conditions: Sequence[str],
-    bound: Bound,
-) -> str:
-    counts = [f"toUInt64({counted.get(name, '0')}) AS n_{name}" for name in measures.COUNTS]
-    amounts = [f"toDecimal64({counted.get(name, '0')}, 6) AS n_{name}" for name in measures.AMOUNTS]
-    where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
-    return (
-        f"SELECT {', '.join([*buckets, *counts, *amounts])}, {stamp} AS stamp, currency_id"
-        f" FROM {bound.view(table)} {where}"
-    )
+def _rates(found: Iterable[tuple[str, str, int, Decimal]]) -> pricing.Rates:
+    rates: dict[str, dict[str, dict[int, Decimal]]] = defaultdict(lambda: defaultdict(dict))
+    for base, currency, day, rate in found:
+        rates[base][currency][day] = rate
+    return rates

@@ -91,6 +91,6 @@ def _matching(search: ConversionSearch, bound: Bound) -> str:
         f"({' OR '.join(kinds) or '0'})",
         "NOT is_scrub",
         f"({conditions.status(search.query, bound)})",
-        *conditions.conditions(search.query, bound, is_traffic=False),
+        *conditions.conditions(search.query, bound),
     ]
     return " AND ".join(wanted)

@@ -13,6 +13,7 @@ from services.reporting.reports.handlers import Reports
 from services.reporting.reports.store import ReportStore
 from services.reporting.rows.handlers import Rows
 from services.reporting.rows.store import RowStore
+from services.reporting.scope import Scope
 from shared.clickhouse import ENGINE, ClickHouse, open_clickhouse
 from shared.clock import ManualClock
 from tests.reporting_parts import NOW
@@ -58,13 +59,23 @@ async def facts(clickhouse: ClickHouse) -> ClickHouse:
 @pytest.fixture
 def reports(facts: ClickHouse) -> Reports:
     """The handlers of reports over those tables."""
-    return Reports(ReportStore(facts, _histogram()), lambda _scope, _tables: 1.25)
+    return Reports(
+        ReportStore(facts, _histogram()),
+        lambda _scope, _tables: 1.25,
+        own_currency,
+        ManualClock(NOW),
+    )
 
 
 @pytest.fixture
 def rows(facts: ClickHouse) -> Rows:
     """The handlers of raw rows over those tables."""
     return Rows(RowStore(facts, _histogram()), lambda _scope, _tables: 1.25, ManualClock(NOW))
+
+
+async def own_currency(_scope: Scope) -> str:
+    """Of every network."""
+    return "USD"
 
 
 def _histogram() -> Histogram:

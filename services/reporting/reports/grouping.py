@@ -1,0 +1,172 @@
+"""The SQL of a report: one grouping over the union of the three kinds of fact.
+
+A group has the sums of `measures.SUMS` by name, `total_click`, and for each key `id<i>` and, where
+the key has one, `label<i>`. Values are bound, never part of the text.
+"""
+# ruff: noqa: S608 - see above
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from services.reporting.asking import calendar
+from services.reporting.asking import conditions as asked
+from services.reporting.asking.bound import Bound
+from services.reporting.asking.interval import Interval
+from services.reporting.asking.query import Query
+from services.reporting.facts import tables
+from services.reporting.facts.columns import EMPTY, Column
+from services.reporting.reports import measures
+from services.reporting.reports.pricing import Pricing
+
+ROWS_MAX: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What facts are grouped by.
+
+    Attributes:
+        id: expression over a scoped view.
+        label: likewise; empty where nothing but the id is known.
+        shown_id: expression over `$id` and `$label`, the group's, for the id that rows show.
+        shown_label: likewise for the label.
+    """
+
+    id: str
+    label: str = ""
+    shown_id: str = "toString($id)"
+    shown_label: str = "toString($id)"
+
+
+def key_of(column: Column, interval: Interval, bound: Bound) -> Key:
+    """The key of a column."""
+    if column.time:
+        return _time_key(column, interval, bound)
+    if column.is_number:
+        named = "if($label = '', toString($id), $label)"
+        return Key(
+            column.id,
+            column.label,
+            f"if($id = 0, '{EMPTY}', toString($id))",
+            f"if($id = 0, '{EMPTY}', {named})",
+        )
+    shown = f"if($id = '', '{EMPTY}', $id)"
+    return Key(f"if({column.id} = '{EMPTY}', '', toString({column.id}))", "", shown, shown)
+
+
+def bucket_key(begins: Sequence[int], bound: Bound) -> Key:
+    """The key of buckets of time that begin at these seconds."""
+    return Key(f"roundDown(stamp, {bound.text(list(begins), 'Array(UInt32)')})")
+
+
+def _time_key(column: Column, interval: Interval, bound: Bound) -> Key:
+    if column.time == "hour":
+        label = "concat(leftPad(toString($id), 2, '0'), ':00')"
+        return Key(_hour(interval, bound), shown_label=label)
+    unit: calendar.LongUnit = column.time or "date"
+    begins = calendar.starts(interval, unit)
+    ids = bound.text(begins, "Array(UInt32)")
+    names = bound.text(calendar.labels(begins, unit, interval.zone), "Array(String)")
+    return Key(f"roundDown(stamp, {ids})", shown_label=f"transform($id, {ids}, {names}, '')")
+
+
+def _hour(interval: Interval, bound: Bound) -> str:
+    """The hour of the day, by the offsets that hold in the interval."""
+    changes, ahead = zip(*calendar.offsets(interval), strict=True)
+    begins = bound.text(list(changes), "Array(UInt32)")
+    offsets = bound.text(list(ahead), "Array(Int32)")
+    offset = f"transform(roundDown(stamp, {begins}), {begins}, {offsets}, toInt32(0))"
+    return f"toUInt8(intDiv(stamp + {offset}, 3600) % 24)"
+
+
+@dataclass(frozen=True, slots=True)
+class Grouping:
+    """How facts become groups.
+
+    Attributes:
+        query: which facts.
+        keys: what makes a group; none for one group of all facts.
+        pricing: what amounts are worth.
+        bound: takes the values.
+        kept: expression over the groups, by the names above; empty to keep all.
+        only: a condition over each fact's keys; empty for all facts.
+    """
+
+    query: Query
+    keys: Sequence[Key]
+    pricing: Pricing
+    bound: Bound
+    kept: str = ""
+    only: str = ""
+
+    @property
+    def ids(self) -> list[str]:
+        """The names of the groups' ids."""
+        return [f"id{i}" for i in range(len(self.keys))]
+
+    def groups(self) -> str:
+        """A SELECT of the groups, in parentheses; `unpriced` tells an amount without a rate."""
+        labels = [
+            f"argMaxIf(label{i}, stamp, label{i} != '') AS label{i}_"
+            for i, key in enumerate(self.keys)
+            if key.label
+        ]
+        sums = [f"sum(n_{name}) AS {name}" for name in measures.SUMS]
+        chosen = [*self.ids, *labels, *sums, "max(n_unpriced) AS unpriced"]
+        only = f" WHERE {self.only}" if self.only else ""
+        by = f" GROUP BY {', '.join(self.ids)}" if self.keys else ""
+        inner = (
+            f"SELECT {', '.join(chosen)}, unique_click + duplicate_click AS total_click"
+            f" FROM {self.facts()}{only}{by}"
+        )
+        return (
+            f"(SELECT * FROM ({inner}) WHERE {self.kept} OR unpriced)"
+            if self.kept
+            else f"({inner})"
+        )
+
+    def facts(self) -> str:
+        """A SELECT of all facts that count, in parentheses, with zeros where one has no part."""
+        return f"({' UNION ALL '.join(self._parts())})"
+
+    def shown(self) -> list[tuple[str, str]]:
+        """Expressions over the groups for the id and the label of each key."""
+        return [
+            (_named(key.shown_id, i), _named(key.shown_label, i)) for i, key in enumerate(self.keys)
+        ]
+
+    def _parts(self) -> Iterator[str]:
+        conditions = list(asked.conditions(self.query, self.bound))
+        yield self._part(tables.CLICKS, measures.FROM_CLICKS, conditions)
+        yield self._part(tables.IMPRESSIONS, measures.FROM_IMPRESSIONS, conditions)
+        counted_if = asked.status(self.query, self.bound)
+        counted = {
+            name: expression.replace("is_counted", f"({counted_if})")
+            for name, expression in measures.FROM_CONVERSIONS.items()
+        }
+        yield self._part(tables.CONVERSIONS, counted, [*conditions, "NOT is_scrub"])
+
+    def _part(self, table: str, counted: Mapping[str, str], conditions: Sequence[str]) -> str:
+        keys = [f"{key.id} AS id{i}" for i, key in enumerate(self.keys)]
+        keys += [f"{key.label} AS label{i}" for i, key in enumerate(self.keys) if key.label]
+        counts = [f"toUInt64({counted.get(name, '0')}) AS n_{name}" for name in measures.COUNTS]
+        amounts = [
+            f"{self.pricing.exact(counted.get(name, '0'))} AS n_{name}" for name in measures.AMOUNTS
+        ]
+        any_amount = " OR ".join(f"n_{name} != 0" for name in measures.AMOUNTS if name in counted)
+        chosen = [
+            *keys,
+            *counts,
+            f"{self.pricing.amount} AS amount",
+            *amounts,
+            f"toUInt8({self.pricing.is_missing} AND ({any_amount})) AS n_unpriced",
+            "stamp",
+            "currency_id",
+        ]
+        where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+        return f"SELECT {', '.join(chosen)} FROM {self.bound.view(table)}{where}"
+
+
+def _named(expression: str, index: int) -> str:
+    return expression.replace("$id", f"id{index}").replace("$label", f"label{index}_")
