@@ -32,7 +32,7 @@ from shared import topics
 from shared.clickhouse import ClickHouse, open_clickhouse
 from shared.clock import SystemClock
 from shared.config import load
-from shared.events import Rate, partner_key
+from shared.events import partner_key
 from shared.http import AsgiApp, IdentityCheck, new_app
 from shared.identity import IdentitySigner
 from shared.postgres import Pool, migrate, open_pool
@@ -105,7 +105,7 @@ async def _opened(
     return app
 
 
-def _through(facts: Projection[None], rates: Projection[Rate]) -> Through:
+def _through(facts: Projection[None], rates: Projection[None]) -> Through:
     """How fresh tables are: of facts the partner's partition, of rates all."""
     topic_of_table = {table: topic for topic, table in TABLE_OF_TOPIC.items()}
 
@@ -147,7 +147,7 @@ def _facts(
 
 def _rates(
     settings: ReportingSettings, clickhouse: ClickHouse, metrics: ReportingMetrics
-) -> Projection[Rate]:
+) -> Projection[None]:
     topic = topics.NETWORK_RATES
     return Projection(
         settings.kafka_bootstrap,

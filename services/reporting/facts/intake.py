@@ -28,3 +28,15 @@ def check_fact(record: Record[bytes, bytes]) -> None:
         InvalidError: it is not of its schema, or of another partner.
     """
     check_tracked(_SCHEMAS[record.topic], record.key, record.value)
+
+
+def check_rate(record: Record[bytes, bytes]) -> None:
+    """Prove that a record is a rate of its key's network, currency and day.
+
+    Raises:
+        InvalidError: it is not of its schema, or of another key; a rate is never removed.
+    """
+    rate = decode(Rate, record.value)
+    key = f"{rate.network_id}:{rate.currency_id}:{rate.date}"
+    if record.key != key.encode():
+        raise InvalidError(f"Rate: key {record.key!r} is not that of the body")
