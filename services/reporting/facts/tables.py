@@ -272,7 +272,7 @@ ORDER BY (network_id, date, currency_id)
 
 
 _RATES_VIEW: Final = f"""
-CREATE OR REPLACE VIEW {RATES}_of AS
+CREATE OR REPLACE VIEW {RATES}_between AS
 SELECT * FROM {RATES} FINAL
 WHERE network_id = {{network:UInt64}}
     AND date >= toDate({{first:Int32}})

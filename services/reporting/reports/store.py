@@ -163,7 +163,7 @@ class ReportStore:
         days = pricing.days_of(report.interval)
         since = days.start - pricing.EARLIER_DAYS_MAX
         view = (
-            f"rates_of(network = {{network:UInt64}}, first = {bound.text(since, 'Int32')},"
+            f"rates_between(network = {{network:UInt64}}, first = {bound.text(since, 'Int32')},"
             f" last = {bound.text(days.stop, 'Int32')})"
         )
         [(known,)] = await self._clickhouse.query(f"SELECT count() FROM {view}", bound.values)

@@ -228,7 +228,9 @@ async def test_programs_written_for_the_original_run_after_a_change_of_base_url(
     kafka_bootstrap: str, settings: ReportingSettings, unique
 ) -> None:
     """Each does what its author meant it to, and finds the figures that its data come to."""
-    await projection_parts.create(kafka_bootstrap, *topics.TRACKING.values(), *CATALOG)
+    await projection_parts.create(
+        kafka_bootstrap, *topics.TRACKING.values(), topics.NETWORK_RATES, *CATALOG
+    )
     await _produce(kafka_bootstrap)
     async with gate(kafka_bootstrap, unique) as gateway:
         of_partner = {"network_id": NETWORK, "network_affiliate_id": PARTNER}

@@ -40,7 +40,7 @@ NETWORK = random.Random(time.time_ns()).randrange(10**6, 10**9)
 A = Owner(NETWORK, 10, "alpha7q", 9173.123451, NOW)
 B = Owner(NETWORK, 11, "bravo8w", 28.000007, NOW)
 STRANGER = Owner(NETWORK + 1, 10, "sierra9e", 55.000011, NOW)
-READ = (*topics.TRACKING.values(), *CATALOG)
+READ = (*topics.TRACKING.values(), topics.NETWORK_RATES, *CATALOG)
 ROUTES = {(route.method, route.template) for route in of_service("reporting")}
 SERVED = {route: probe for route, probe in PROBES.items() if route in ROUTES}
 FACT_TABLES = (*TABLE_OF_TOPIC.values(), CHANGES)
@@ -284,8 +284,8 @@ def sources(sql: str) -> list[str]:
     return re.findall(r"(?i)\b(?:from|join)\s+([\w.]+)", sql)
 
 
-NOBODYS = {"rates"}
-"""Tables of ClickHouse that hold nothing of any partner."""
+NOBODYS = {"rates_between"}
+"""What ClickHouse has that holds nothing of any partner."""
 
 
 def read_directly(text: str) -> list[str]:
