@@ -28,8 +28,8 @@ meanwhile.
 Where it ends: what a gateway admitted and did not tell before it died is not repaid (at most what
 it admits in D). One that starts takes its levels from what the others told last, and may be wrong
 by what was on its way. While Kafka is silent, D lasts until each keeps to its share (`ledger.py`, 2
-s); if only one gateway is cut off, its share comes on top until it refuses everybody. Debt is kept
-up to (N - 1) x (burst + `DEBT_SECONDS` x rate), so that a lowered budget is not paid for at the old
+s), from which it repays what it let through until then; if only one gateway is cut off, its share
+comes on top until it refuses everybody. Debt is kept up to (N - 1) x (burst + `DEBT_SECONDS` x rate), so that a lowered budget is not paid for at the old
 rate's scale.
 """
 
@@ -103,6 +103,15 @@ class _Bucket:
         if self.spill is not None:
             units -= self.spill.reclaim(made_at, units)
         self.units = max(self.units - units, min(self.units, -debt_max))
+
+    def alone(self, share: float, since: int) -> float:
+        """What a share of it holds, had it been drawn on for itself since then."""
+        gained = (self.at - since) * self.rate
+        own = 0 if self.account is None else self.account.total - self.account.confirmed
+        level = self.units - gained + own * _TOKEN
+        if self.units >= self.full:  # it may have run over since, and so tells no more than this
+            level = min(max(level, 0.0), self.full)
+        return min(share * (level + gained) - own * _TOKEN, share * self.full)
 
 
 _Told = dict[Hashable, dict[str, tuple[int, UsageBucket]]]
@@ -244,7 +253,11 @@ class Limiter:
         return others * (bucket.full + DEBT_SECONDS * bucket.rate * _TOKEN)
 
     def _part(self, name: Hashable, bucket: _Bucket) -> _Bucket | None:
-        """Our share of a bucket while nobody hears of the others; None otherwise."""
+        """Our share of a bucket while nobody hears of the others; None otherwise.
+
+        It stands as if it had been ours alone since anything was heard: what was admitted meanwhile
+        came from the share, not from a bucket that seemed full as nobody else drew on it.
+        """
         if self._ledger is None or not self._ledger.is_silent(bucket.at / 1_000_000):
             if self._shares:
                 self._shares.clear()
@@ -252,7 +265,8 @@ class Limiter:
         share, part = self._shares.get(name, (0.0, None))
         if part is None:
             share = self._ledger.share(name)  # type: ignore[arg-type]
-            part = _Bucket(max(bucket.units, 0) * share, bucket.at, bucket.rate, bucket.full)
+            units = bucket.alone(share, round(self._ledger.heard_at * 1_000_000))
+            part = _Bucket(units, bucket.at, bucket.rate, bucket.full)
             self._shares[name] = (share, part)
         part.refill(bucket.at, bucket.rate * share, max(bucket.full * share, _TOKEN))
         return part
