@@ -29,8 +29,8 @@ Where it ends: what a gateway admitted and did not tell before it died is not re
 it admits in D). One that starts takes its levels from what the others told last, and may be wrong
 by what was on its way. While Kafka is silent, D lasts until each keeps to its share (`ledger.py`, 2
 s), from which it repays what it let through until then; if only one gateway is cut off, its share
-comes on top until it refuses everybody. Debt is kept up to (N - 1) x (burst + `DEBT_SECONDS` x rate), so that a lowered budget is not paid for at the old
-rate's scale.
+comes on top until it refuses everybody. Debt is kept up to (N - 1) x (burst + `DEBT_SECONDS` x
+rate), so that a lowered budget is not paid for at the old rate's scale.
 """
 
 import math
