@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,6 +17,24 @@ from shared.identity import HEADER, Identity, IdentitySigner
 from shared.runtime import Lifecycle
 
 SECRET = "a-secret-of-the-reporting-test"
+SIGNER = IdentitySigner(SECRET)
+
+
+def settings_of(
+    bootstrap: str, database_url: str, schema: str, clickhouse: tuple[Path, str], **more: Any
+) -> ReportingSettings:
+    """The service's settings; `clickhouse` is a folder and the name of a database in it."""
+    folder, database = clickhouse
+    known = {
+        "kafka_bootstrap": bootstrap,
+        "database_url": database_url,
+        "db_schema": schema,
+        "clickhouse_path": folder,
+        "clickhouse_database": database,
+        "identity_secrets": SECRET,
+        "batch_seconds": 0.05,
+    }
+    return ReportingSettings(**known | more)
 
 
 @asynccontextmanager
@@ -50,6 +69,14 @@ async def call(
     query: Mapping[str, Any] | None = None,
 ) -> httpx.Response:
     """A request with the identity that a door would sign."""
+    headers = signed(method, path, network=network, partner=partner)
+    return await client.request(method, path, json=body, headers=headers, params=query)
+
+
+def signed(
+    method: str, path: str, *, network: int, partner: int, now: float | None = None
+) -> dict[str, str]:
+    """The header that a door adds to a request; `now` is this moment unless it is given."""
     identity = Identity(
         network_id=network,
         network_affiliate_id=partner,
@@ -58,10 +85,9 @@ async def call(
         client_ip="203.0.113.9",
         method=method,
         path=httpx.URL(f"http://reporting{path}").raw_path.partition(b"?")[0].decode(),
-        expires_at=int(time.time()) + 20,
+        expires_at=int(time.time() if now is None else now) + 20,
     )
-    signed = {HEADER: IdentitySigner(SECRET).sign(identity)}
-    return await client.request(method, path, json=body, headers=signed, params=query)
+    return {HEADER: SIGNER.sign(identity)}
 
 
 def through_of(answer: httpx.Response) -> float:

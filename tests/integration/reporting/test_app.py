@@ -17,7 +17,7 @@ from shared.kafka import open_producer
 from shared.runtime import Lifecycle
 from tests import projection_parts, reporting_service
 from tests.reporting_parts import click_body, conversion
-from tests.reporting_service import SECRET, running, through_of
+from tests.reporting_service import running, settings_of, through_of
 
 NETWORK = random.Random(time.time_ns()).randrange(10**6, 10**9)
 """Of this run alone: the topics are the real ones."""
@@ -28,15 +28,7 @@ NOW = int(time.time())
 def settings(
     kafka_bootstrap: str, database_url: str, schema: str, clickhouse_folder: Path, database: str
 ) -> ReportingSettings:
-    return ReportingSettings(
-        kafka_bootstrap=kafka_bootstrap,
-        database_url=database_url,
-        db_schema=schema,
-        clickhouse_path=clickhouse_folder,
-        clickhouse_database=database,
-        identity_secrets=SECRET,
-        batch_seconds=0.05,
-    )
+    return settings_of(kafka_bootstrap, database_url, schema, (clickhouse_folder, database))
 
 
 async def call(

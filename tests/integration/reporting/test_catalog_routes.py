@@ -16,13 +16,13 @@ from services.reporting.scope import Scope
 from shared.clock import ManualClock, rfc3339
 from shared.events import OfferUrl
 from shared.http import IdentityCheck, new_app
-from shared.identity import HEADER, Identity, IdentitySigner
 from shared.postgres import Pool, migrate, open_pool
+from tests import reporting_service
 from tests.catalog_parts import offer, partner, payout, profile, terms, write
+from tests.reporting_service import SIGNER
 
 A, B = Scope(1, 9), Scope(1, 10)
 THROUGH = 1_767_225_600.25
-SIGNER = IdentitySigner("a-secret-of-the-catalog-test")
 
 
 @pytest.fixture
@@ -50,16 +50,8 @@ async def client(pool: Pool) -> AsyncIterator[httpx.AsyncClient]:
 
 
 def signed(path: str, scope: Scope = A) -> dict[str, str]:
-    identity = Identity(
-        network_id=scope.network_id,
-        network_affiliate_id=scope.network_affiliate_id,
-        request_id="r1",
-        client_ip="127.0.0.1",
-        method="GET",
-        path=path,
-        expires_at=int(ManualClock().time()) + 30,
-    )
-    return {HEADER: SIGNER.sign(identity)}
+    ids = {"network": scope.network_id, "partner": scope.network_affiliate_id}
+    return reporting_service.signed("GET", path, now=ManualClock().time(), **ids)
 
 
 async def get(client: httpx.AsyncClient, path: str, scope: Scope = A, **query) -> httpx.Response:
@@ -326,8 +318,7 @@ async def test_what_is_no_id_is_not_found(client, pool: Pool, name) -> None:
     """It names nothing."""
     await write(pool, offer(70))
     for path in (f"{ALIAS}/{name}", f"{ALIAS}/70/url/{name}"):
-        raw = httpx.URL(f"http://test{path}").raw_path.decode()
-        answer = await client.get(path, headers=signed(raw))
+        answer = await get(client, path)
         assert (answer.status_code, answer.json()["error"]) == (404, "Not Found")
 
 

@@ -40,7 +40,7 @@ from tests.existing_programs import (
     RevenueSheet,
 )
 from tests.gateway_parts import KEY, SECRET, Gate, Partner, gate, open_gateway
-from tests.reporting_service import moment
+from tests.reporting_service import moment, settings_of
 
 NOW = int(time.time())
 DAY = 86_400
@@ -212,15 +212,13 @@ async def _produce(bootstrap: str) -> None:
 def settings(
     kafka_bootstrap: str, database_url: str, schema: str, clickhouse_folder: Path, database: str
 ) -> ReportingSettings:
-    return ReportingSettings(
-        kafka_bootstrap=kafka_bootstrap,
-        database_url=database_url,
-        db_schema=schema,
-        clickhouse_path=clickhouse_folder,
-        clickhouse_database=database,
+    return settings_of(
+        kafka_bootstrap,
+        database_url,
+        schema,
+        (clickhouse_folder, database),
         identity_secrets=SECRET,
         port=free_ports(1)[0],
-        batch_seconds=0.05,
     )
 
 

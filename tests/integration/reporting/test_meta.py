@@ -15,10 +15,9 @@ from services.reporting.traffic import Traffic
 from shared.clickhouse import ClickHouse
 from shared.clock import ManualClock, rfc3339
 from shared.http import IdentityCheck, json_bytes, new_app
-from shared.identity import HEADER, Identity, IdentitySigner
 from tests.reporting_parts import NOW, Entry, click, conversion, exact, related, store
+from tests.reporting_service import SIGNER, signed
 
-SIGNER = IdentitySigner("a-secret-of-the-reference-test")
 A = Scope(1, 10)
 STATIC = {
     "timezones": (wire.Timezones, 99),
@@ -52,18 +51,9 @@ async def client(reports: Reports) -> AsyncIterator[httpx.AsyncClient]:
 
 async def get(client: httpx.AsyncClient, plural: str, scope: Scope = A) -> httpx.Response:
     path = f"/v1/meta/{plural}"
-    identity = Identity(
-        network_id=scope.network_id,
-        network_affiliate_id=scope.network_affiliate_id,
-        request_id="r1",
-        client_ip="127.0.0.1",
-        method="GET",
-        path=path,
-        expires_at=int(NOW) + 30,
-    )
-    return await client.get(
-        path, params={"relationship": "all", "page": ""}, headers={HEADER: SIGNER.sign(identity)}
-    )
+    ids = {"network": scope.network_id, "partner": scope.network_affiliate_id}
+    headers = signed("GET", path, now=NOW, **ids)
+    return await client.get(path, params={"relationship": "all", "page": ""}, headers=headers)
 
 
 def visit(number: int, **more: Any) -> Entry:

@@ -31,7 +31,7 @@ from shared.kafka import open_producer
 from shared.routes import of_service
 from tests import projection_parts
 from tests.backends import ROOT
-from tests.reporting_service import SECRET, call, running, through_of
+from tests.reporting_service import call, running, settings_of, through_of
 from tests.scope_parts import PROBES, Ask, Owner, facts, things
 
 NOW = int(time.time())
@@ -69,15 +69,7 @@ async def ordinary_url(database_url: str, schema: str) -> AsyncIterator[str]:
 def settings(
     kafka_bootstrap: str, ordinary_url: str, schema: str, clickhouse_folder: Path, database: str
 ) -> ReportingSettings:
-    return ReportingSettings(
-        kafka_bootstrap=kafka_bootstrap,
-        database_url=ordinary_url,
-        db_schema=schema,
-        clickhouse_path=clickhouse_folder,
-        clickhouse_database=database,
-        identity_secrets=SECRET,
-        batch_seconds=0.05,
-    )
+    return settings_of(kafka_bootstrap, ordinary_url, schema, (clickhouse_folder, database))
 
 
 @pytest.fixture
