@@ -6,10 +6,13 @@ the first page that is not full, errors read by one key or another, columns foun
 Nothing here knows this platform: each takes a base URL and a key. They block, as scripts do.
 """
 
+import csv
+import io
 import json
 import time
 import urllib.error
 import urllib.request
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -101,6 +104,65 @@ class RevenueSheet:
             return int(text[:2])
         number = int(text)
         return number if number < 24 else datetime.fromtimestamp(number, tz=UTC).hour
+
+
+class CsvImport:
+    """Loads the exported report into a spreadsheet; knows columns by their headings alone."""
+
+    def __init__(self, account: Account) -> None:
+        self._account = account
+
+    def revenue(self, sub1: str | None = None) -> dict[str, Decimal]:
+        """Revenue by offer id, of one tag if it is given; a report without rows may be empty."""
+        query = (
+            {}
+            if sub1 is None
+            else {"filters": [{"resource_type": "sub1", "filter_id_value": sub1}]}
+        )
+        answer = httpx.post(
+            f"{self._account.base}/affiliates/reporting/entity/table/export",
+            headers={"X-Eflow-API-Key": self._account.key},
+            json={
+                "from": self._account.since,
+                "to": self._account.until,
+                "timezone_id": 67,
+                "currency_id": "USD",
+                "columns": [{"column": "offer"}, {"column": "sub1"}],
+                "query": query,
+                "format": "csv",
+            },
+        )
+        answer.raise_for_status()
+        if not answer.text.strip():
+            return {}
+        found: dict[str, Decimal] = defaultdict(Decimal)
+        for row in csv.DictReader(io.StringIO(answer.text)):
+            found[f"{row['network_offer_id']} {row['offer_name']}"] += Decimal(row["revenue"])
+        return dict(found)
+
+
+class Widget:
+    """A phone's widget: three figures of a period, from the summary beside a report."""
+
+    def __init__(self, account: Account) -> None:
+        self._account = account
+
+    def figures(self) -> tuple[Decimal, int, int]:
+        """Revenue, clicks, conversions."""
+        answer = httpx.post(
+            f"{self._account.base}/affiliates/reporting/entity",
+            headers={"X-Eflow-API-Key": self._account.key, "accept": "application/json"},
+            json={
+                "from": self._account.since,
+                "to": self._account.until,
+                "timezone_id": 67,
+                "currency_id": "USD",
+                "columns": [{"column": "offer"}],
+                "query": {"filters": [], "exclusions": [], "metric_filters": [], "settings": {}},
+            },
+        )
+        summary = exactly(answer.content)["summary"]
+        return Decimal(summary["revenue"]), summary["total_click"], summary["cv"]
 
 
 class ConversionLoader:

@@ -34,10 +34,12 @@ from tests.existing_programs import (
     Account,
     Attribution,
     ConversionLoader,
+    CsvImport,
     KeyCheck,
     OfferFeed,
     Poller,
     RevenueSheet,
+    Widget,
 )
 from tests.gateway_parts import KEY, SECRET, Gate, Partner, gate, open_gateway
 from tests.reporting_service import moment, settings_of
@@ -241,7 +243,7 @@ async def test_programs_written_for_the_original_run_after_a_change_of_base_url(
                 f"{datetime.fromtimestamp(t, tz=UTC):%Y-%m-%d}" for t in (MIDNIGHT - 6 * DAY, NOW)
             )
             account = Account(f"{partner.url}/v1", KEY.reveal(), since, until)
-            for program in (sheet, loader, feed, check, attribution):
+            for program in (sheet, export, widget, loader, feed, check, attribution):
                 await asyncio.to_thread(program, account)
             await asyncio.to_thread(poller, replace(account, key=SCARCE_KEY.reveal()))
 
@@ -254,6 +256,25 @@ def sheet(account: Account) -> None:
     assert by_sub == by_offer == FACTS.revenue()
     hours = program.clicks_by_hour()
     assert {hour: count for hour, count in hours.items() if count} == FACTS.clicks_by_hour()
+
+
+def export(account: Account) -> None:
+    """The same sums by offer in CSV; nothing where nothing is."""
+    program = CsvImport(account)
+    by_offer: dict[str, Decimal] = defaultdict(Decimal)
+    for one in FACTS.conversions:
+        named = one["relationship"]["offer"]
+        by_offer[f"{named['network_offer_id']} {named['name']}"] += money(one)
+    shown = {name: revenue for name, revenue in program.revenue().items() if revenue}
+    assert shown == by_offer
+    assert sum(program.revenue("mail").values()) == FACTS.revenue(sub1="mail")
+    assert program.revenue("of nobody") == {}
+
+
+def widget(account: Account) -> None:
+    """The summary is of all rows; events are no conversions."""
+    conversions = sum(not one["is_event"] for one in FACTS.conversions)
+    assert Widget(account).figures() == (FACTS.revenue(), CLICKS, conversions)
 
 
 def loader(account: Account) -> None:
