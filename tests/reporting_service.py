@@ -67,10 +67,11 @@ async def call(
     network: int,
     partner: int,
     query: Mapping[str, Any] | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> httpx.Response:
     """A request with the identity that a door would sign."""
-    headers = signed(method, path, network=network, partner=partner)
-    return await client.request(method, path, json=body, headers=headers, params=query)
+    whole = signed(method, path, network=network, partner=partner) | dict(headers or {})
+    return await client.request(method, path, json=body, headers=whole, params=query)
 
 
 def signed(

@@ -1,7 +1,7 @@
 """Reporting: answers partners' reads from projections of the log.
 
-Three areas with the same file names: `reports/` (facts: clicks, impressions, conversions, in
-ClickHouse), `catalog/` (things: offers, partners, networks, in Postgres) and `meta/` (lists of
-reference). One process owns them; every query takes a `Scope(network, partner)`, and none exists
-without it.
+Areas with the same file names: over the facts (clicks, impressions, conversions, in ClickHouse)
+`reports/`, `rows/`, `changes/` and `exports/`; `catalog/` (things: offers, partners, networks, in
+Postgres); `meta/` (lists of reference). One process owns them; every query takes a
+`Scope(network, partner)`, and none exists without it.
 """

@@ -15,6 +15,11 @@ from services.reporting.changes import api as changes_api
 from services.reporting.changes.handlers import Changes, Horizon
 from services.reporting.changes.store import ChangeStore
 from services.reporting.config import ReportingSettings
+from services.reporting.exports import api as exports_api
+from services.reporting.exports.files import Folder
+from services.reporting.exports.handlers import Exports
+from services.reporting.exports.store import ExportStore, WorkStore
+from services.reporting.exports.worker import LOW_PRIORITY, Bounds, Worker
 from services.reporting.facts.intake import check_fact, check_rate
 from services.reporting.facts.tables import RATES, TABLE_OF_TOPIC, prepare
 from services.reporting.meta import api as meta_api
@@ -24,6 +29,7 @@ from services.reporting.reports import api as reports_api
 from services.reporting.reports.handlers import OwnCurrency, Reports
 from services.reporting.reports.store import ReportStore
 from services.reporting.rows import api as rows_api
+from services.reporting.rows.bulk import Bulk
 from services.reporting.rows.handlers import Rows
 from services.reporting.rows.store import RowStore
 from services.reporting.scope import Scope
@@ -102,6 +108,15 @@ async def _opened(
     _add_rows(app, clickhouse, metrics, reports, identity)
     _add_changes(app, clickhouse, metrics, facts, identity)
     _add_things(app, store, things, Traffic(reports, CLOCK), identity)
+    _add_exports(
+        app,
+        lifecycle,
+        settings,
+        pool=pool,
+        clickhouse=clickhouse,
+        through=reports.through,
+        identity=identity,
+    )
     return app
 
 
@@ -181,7 +196,9 @@ def _add_rows(
     reports: Reports,
     identity: IdentityCheck,
 ) -> None:
-    rows = Rows(RowStore(clickhouse, metrics.read_seconds), reports.through, CLOCK)
+    rows = Rows(
+        RowStore(clickhouse, metrics.read_seconds), Bulk(clickhouse), reports.through, CLOCK
+    )
     app.include_router(rows_api.router(rows, identity))
 
 
@@ -201,6 +218,37 @@ def _add_changes(
 
     changes = Changes(ChangeStore(clickhouse, metrics.read_seconds), horizon, CLOCK)
     app.include_router(changes_api.router(changes, identity))
+
+
+def _add_exports(
+    app: FastAPI,
+    lifecycle: Lifecycle,
+    settings: ReportingSettings,
+    *,
+    pool: Pool,
+    clickhouse: ClickHouse,
+    through: Through,
+    identity: IdentityCheck,
+) -> None:
+    bounds = Bounds(
+        file_bytes_max=settings.exports_file_bytes_max,
+        total_bytes_max=settings.exports_total_bytes_max,
+        kept_seconds=settings.exports_kept_days * 86_400,
+    )
+    folder = Folder(settings.exports_path or settings.clickhouse_path.parent / "exports")
+    bulk = Bulk(clickhouse, settings=LOW_PRIORITY)
+    worker = Worker(WorkStore(pool), folder, bulk, bounds, CLOCK)
+    lifecycle.run_task("exports", worker.run)
+    lifecycle.on_drain(worker.drain)
+    exports = Exports(
+        ExportStore(pool),
+        folder,
+        wake=worker.wake,
+        through=through,
+        clock=CLOCK,
+        kept_seconds=bounds.kept_seconds,
+    )
+    app.include_router(exports_api.router(exports, identity))
 
 
 def _add_things(

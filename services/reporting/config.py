@@ -47,3 +47,16 @@ class ReportingSettings(IdentitySettings, ServiceSettings):
     batch_records_max: int = Field(20_000, ge=1)
     """Facts of one partition that are inserted together at most; 16 MB of them always close a
     batch."""
+
+    exports_path: Path | None = None
+    """Folder of the files that export jobs make, the same for all processes of the service; beside
+    `REPORTING_CLICKHOUSE_PATH` if it is not given."""
+
+    exports_file_bytes_max: int = Field(4 << 30, ge=1)
+    """Size of one export's file at most; a larger job fails and says so."""
+
+    exports_total_bytes_max: int = Field(20 << 30, ge=1)
+    """Size of all exports' files at most; a job for which there is no room fails and says so."""
+
+    exports_kept_days: float = Field(7, gt=0)
+    """How long an export is kept once it has ended, in days."""

@@ -13,6 +13,7 @@ from services.audit.api import build_api
 from services.keys import api as keys
 from services.reporting.catalog import api as catalog
 from services.reporting.changes import api as changes
+from services.reporting.exports import api as exports
 from services.reporting.meta import api as meta
 from services.reporting.reports import api as reports
 from services.reporting.rows import api as rows
@@ -55,6 +56,7 @@ def _apps() -> list[FastAPI]:
     reporting.include_router(reports.router(nothing, nothing))
     reporting.include_router(rows.router(nothing, nothing))
     reporting.include_router(changes.router(nothing, nothing))
+    reporting.include_router(exports.router(nothing, nothing))
     reporting.include_router(catalog.router(nothing, nothing))
     reporting.include_router(meta.router(nothing, nothing))
     return [build_api(nothing, nothing, nothing), keys.described(), reporting]

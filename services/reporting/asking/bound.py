@@ -38,6 +38,15 @@ class Bound:
         """The scoped view of `table`."""
         return _SCOPED.format(table=table)
 
+    @staticmethod
+    def view_of_all_time(table: str) -> str:
+        """The scoped view of `table` without the interval."""
+        ends = ("{since:UInt32}", "{until:UInt32}")
+        view = _SCOPED.format(table=table)
+        for end, bound in zip(ends, ALL_TIME, strict=True):
+            view = view.replace(end, str(bound))
+        return view
+
     def text(self, value: Any, kind: str) -> str:
         """Bind `value`; the text that stands for it in SQL."""
         name = f"p{len(self.values)}"

@@ -19,7 +19,6 @@ from services.reporting.changes.domain import (
     told,
 )
 from services.reporting.changes.store import ChangeStore, Logged, LogPage
-from services.reporting.facts.shapes import conversion
 from services.reporting.scope import Scope
 from shared.clock import Clock
 from shared.errors import GoneError
@@ -122,5 +121,5 @@ def _change(change: Change, logged: Logged) -> dict[str, Any]:
         "is_counted": seen.is_counted,
         "hold": hold if logged.hold_id else None,
         "unix_timestamp": logged.appended_ms // 1000,
-        "conversion": conversion(logged.row),
+        "conversion": logged.row,
     }

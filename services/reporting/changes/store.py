@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final
 
+import msgspec
 from prometheus_client import Histogram
 
 from services.reporting.changes.domain import Seen
-from services.reporting.facts.shapes import CONVERSION_FIELDS, Row, row_of, selected
+from services.reporting.facts.shapes import CONVERSION, selected
 from services.reporting.facts.tables import CHANGES
 from services.reporting.scope import Scope
 from shared.clickhouse import ClickHouse
@@ -36,8 +37,12 @@ _OFFSETS: Final = f"""
 SELECT _offset FROM {_SCOPED} ORDER BY _offset LIMIT 1 BY _offset LIMIT {{count:UInt64}}
 """
 _RECORDS: Final = f"""
-SELECT {_DECIDING}, _appended, hold.on_hold_conversion_id, {selected(CONVERSION_FIELDS)}
+SELECT {_DECIDING}, _appended, hold.on_hold_conversion_id
 FROM {_SCOPED} ORDER BY _offset LIMIT 1 BY _offset
+"""
+_ROWS: Final = f"""
+SELECT {selected(CONVERSION.json)}
+FROM (SELECT * FROM {_SCOPED} ORDER BY _offset LIMIT 1 BY _offset) AS fact ORDER BY fact._offset
 """
 _HISTORY: Final = f"""
 SELECT {_DECIDING} FROM {_ALL_BEFORE}
@@ -53,13 +58,13 @@ class Logged:
         seen: what decides about it.
         appended_ms: when it was appended.
         hold_id: names its time on hold; empty if there was none.
-        row: the public row.
+        row: the public row, as JSON.
     """
 
     seen: Seen
     appended_ms: int
     hold_id: str
-    row: Row
+    row: msgspec.Raw
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +113,11 @@ class ChangeStore:
         end = offsets[:count][-1] + 1
         records = await self._query("changes", _RECORDS, scope, since, end)
         history = await self._query("changes_history", _HISTORY, scope, since, end)
+        with self._seconds.labels("changes_rows").time():
+            text = await self._clickhouse.text(_ROWS, _values(scope, since, end))
+        rows = text.splitlines()
         return LogPage(
-            [_logged(row) for row in records],
+            [_logged(record, row) for record, row in zip(records, rows, strict=True)],
             [_seen(row) for row in history],
             end if len(offsets) > count else None,
         )
@@ -117,13 +125,17 @@ class ChangeStore:
     async def _query(
         self, read: str, sql: str, scope: Scope, since: int, until: int, **more: int
     ) -> Sequence[tuple[Any, ...]]:
-        values = {"network": scope.network_id, "partner": scope.network_affiliate_id}
-        values |= {"since": since, "until": until} | more
         with self._seconds.labels(read).time():
-            return await self._clickhouse.query(sql, values)
+            return await self._clickhouse.query(sql, _values(scope, since, until) | more)
 
 
-_DECIDING_COUNT: Final = 8
+def _values(scope: Scope, since: int, until: int) -> dict[str, int]:
+    return {
+        "network": scope.network_id,
+        "partner": scope.network_affiliate_id,
+        "since": since,
+        "until": until,
+    }
 
 
 def _seen(row: Sequence[Any]) -> Seen:
@@ -140,8 +152,6 @@ def _seen(row: Sequence[Any]) -> Seen:
     )
 
 
-def _logged(row: Sequence[Any]) -> Logged:
-    appended_ms, hold_id, *values = row[_DECIDING_COUNT:]
-    return Logged(
-        _seen(row[:_DECIDING_COUNT]), appended_ms, hold_id, row_of(CONVERSION_FIELDS, values)
-    )
+def _logged(record: Sequence[Any], row: bytes) -> Logged:
+    *deciding, appended_ms, hold_id = record
+    return Logged(_seen(deciding), appended_ms, hold_id, msgspec.Raw(row))

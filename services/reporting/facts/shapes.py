@@ -1,20 +1,16 @@
-"""The public rows: which fields a conversion and a click show, how they are read and shaped.
+"""The public rows: fields of conversions and clicks, as SELECTs whose rows are the wire's.
 
 Fields and their order are the public API's. What is not named here, no partner sees of a fact.
+ClickHouse writes the rows itself, as JSON or CSV, so that pages, streams and exports of millions
+cannot differ; amounts are exact decimals there, written in their shortest form.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
 
-from services.reporting.facts.numbers import number
+from services.reporting.facts import tables
 
-OFFER_FIELDS: Final = (
-    "network_offer_id",
-    "network_id",
-    "name",
-    "offer_status",
-    "network_tracking_domain_id",
-)
 _SUBS: Final = ("sub1", "sub2", "sub3", "sub4", "sub5")
 _DEVICE_IDS: Final = (
     "idfa",
@@ -84,47 +80,168 @@ CLICK_FIELDS: Final = (
     "error_message",
     *_DEVICE_IDS,
 )
-RELATED: Final = "relationship"
+HELD_FIELDS: Final = (
+    "conversion_id",
+    "transaction_id",
+    "conversion_unix_timestamp",
+    "revenue",
+    "sale_amount",
+    "event",
+    *_SUBS,
+)
+"""What a held conversion shows of itself."""
 
-Row = dict[str, Any]
-"""A row as the store has it, by field."""
+_OFFER_FIELDS: Final = (
+    "network_offer_id",
+    "network_id",
+    "name",
+    "offer_status",
+    "network_tracking_domain_id",
+)
+_PLACE_FIELDS: Final = (
+    "country_code",
+    "country_name",
+    "region_code",
+    "region_name",
+    "city_name",
+    "dma",
+    "dma_name",
+    "timezone",
+    "carrier_name",
+    "carrier_code",
+    "isp_name",
+    "organization",
+    "postal_code",
+    "is_mobile",
+    "is_proxy",
+)
+_DEVICE_FIELDS: Final = (
+    "is_mobile",
+    "platform_name",
+    "os_version",
+    "brand",
+    "model",
+    "is_tablet",
+    "browser_name",
+    "browser_version",
+    "device_type",
+    "language",
+    "http_accept_language",
+    "is_robot",
+    "is_filter",
+)
+_TEXT_IDS: Final = ("conversion_id", "transaction_id")
+
+Columns = tuple[tuple[str, str], ...]
+"""Name and expression of each column, over one row of the table that is called `fact`."""
 
 
-def selected(fields: Sequence[str]) -> str:
-    """The fields and the related data for a SELECT; ids of fixed length are read as text."""
-    texts = [
-        f"toString({name})" if name.endswith(("transaction_id", "conversion_id")) else name
-        for name in fields
-    ]
-    return ", ".join([*texts, RELATED])
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A kind of public row.
+
+    Attributes:
+        table: where the facts are.
+        key: the column with their id, and
+        stamp: the column with their time, by which with the id they are ordered.
+        json: columns of the row as JSON.
+        csv: columns of the row as CSV: the same, and related data side by side.
+    """
+
+    table: str
+    key: str
+    stamp: str
+    json: Columns
+    csv: Columns
 
 
-def row_of(fields: Sequence[str], values: Sequence[Any]) -> Row:
-    """The row of what `selected` has read."""
-    return dict(zip((*fields, RELATED), values, strict=True))
+def selected(columns: Columns) -> str:
+    """The list of a SELECT."""
+    return ", ".join(f"{expression} AS {name}" for name, expression in columns)
 
 
-def conversion(row: Row) -> dict[str, Any]:
-    """A conversion as the wire has it."""
-    shaped = {name: row[name] for name in CONVERSION_FIELDS}
-    shaped["revenue"] = number(row["revenue"])
-    shaped["sale_amount"] = number(row["sale_amount"])
-    related = row[RELATED]
-    shaped[RELATED] = {"offer": _offer(related), "events_count": related["events_count"]}
-    return shaped
+def _plain(fields: tuple[str, ...]) -> Columns:
+    """Fields as they are stored; ids, of fixed length there, as texts."""
+    return tuple(
+        (name, f"toString(fact.{name})" if name in _TEXT_IDS else f"fact.{name}") for name in fields
+    )
 
 
-def click(row: Row) -> dict[str, Any]:
-    """A click as the wire has it."""
-    shaped = {name: row[name] for name in CLICK_FIELDS}
-    shaped["revenue"] = number(row["revenue"])
-    related = row[RELATED]
-    shaped[RELATED] = dict(related) | {"offer": _offer(related)}
-    return shaped
-
-
-def _offer(related: Mapping[str, Any]) -> dict[str, Any]:
+def _offer() -> Iterator[tuple[str, str]]:
     """The offer beside a row; a record may leave out the status of an active one."""
-    offer = {name: related["offer"][name] for name in OFFER_FIELDS}
-    offer["offer_status"] = offer["offer_status"] or "active"
-    return offer
+    for name in _OFFER_FIELDS:
+        stored = f"fact.relationship.offer.{name}"
+        is_status = name == "offer_status"
+        yield name, f"if({stored} = '', 'active', {stored})" if is_status else stored
+
+
+_OFFER_TUPLE: Final = f"tuple({', '.join(expression for _, expression in _offer())})"
+_OFFER_COLUMNS: Final = tuple(
+    (name if name.startswith("network_") else f"offer_{name}".replace("offer_offer", "offer"), text)
+    for name, text in _offer()
+    if name != "network_id"
+)
+_CONVERSION_RELATED: Final = (
+    f"CAST(tuple({_OFFER_TUPLE}, fact.relationship.events_count),"
+    f" 'Tuple({tables.OFFER}, events_count UInt32)')"
+)
+_CLICK_RELATED: Final = (
+    f"CAST(tuple({_OFFER_TUPLE}, fact.relationship.geolocation,"
+    " fact.relationship.device_information, fact.relationship.query_parameters),"
+    " toTypeName(fact.relationship))"
+)
+
+CONVERSION: Final = Shape(
+    table=tables.CONVERSIONS,
+    key="conversion_id",
+    stamp="conversion_unix_timestamp",
+    json=(*_plain(CONVERSION_FIELDS), ("relationship", _CONVERSION_RELATED)),
+    csv=(
+        *_plain(CONVERSION_FIELDS),
+        *_OFFER_COLUMNS,
+        ("events_count", "fact.relationship.events_count"),
+    ),
+)
+CLICK: Final = Shape(
+    table=tables.CLICKS,
+    key="transaction_id",
+    stamp="unix_timestamp",
+    json=(*_plain(CLICK_FIELDS), ("relationship", _CLICK_RELATED)),
+    csv=(
+        *_plain(CLICK_FIELDS),
+        *_OFFER_COLUMNS,
+        *(
+            (f"geolocation_{name}", f"fact.relationship.geolocation.{name}")
+            for name in _PLACE_FIELDS
+        ),
+        *(
+            (f"device_{name}", f"fact.relationship.device_information.{name}")
+            for name in _DEVICE_FIELDS
+        ),
+        ("query_parameters", "toJSONString(fact.relationship.query_parameters)"),
+    ),
+)
+_TYPES: Final = {
+    "conversion_unix_timestamp": "UInt32",
+    "revenue": "Decimal(18, 6)",
+    "sale_amount": "Decimal(18, 6)",
+}
+_HELD_TYPES: Final = ", ".join(f"{name} {_TYPES.get(name, 'String')}" for name in HELD_FIELDS)
+_HELD_CONVERSION: Final = (
+    f"CAST(tuple({', '.join(text for _, text in _plain(HELD_FIELDS))}, {_CONVERSION_RELATED}),"
+    f" 'Tuple({_HELD_TYPES}, relationship Tuple({tables.OFFER}, events_count UInt32))')"
+)
+HELD: Final = Shape(
+    table=tables.CONVERSIONS,
+    key="conversion_id",
+    stamp="conversion_unix_timestamp",
+    json=(
+        ("on_hold_conversion_id", "fact.hold.on_hold_conversion_id"),
+        ("network_id", "fact.network_id"),
+        ("holding_period_end", "fact.hold.holding_period_end"),
+        ("status", "fact.hold.status"),
+        ("conversion", _HELD_CONVERSION),
+    ),
+    csv=(),
+)
+"""A time on hold, with the conversion within."""

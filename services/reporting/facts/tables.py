@@ -35,7 +35,7 @@ TABLE_OF_TOPIC: Final = {
     "tracking.conversions.v1": CONVERSIONS,
 }
 
-_OFFER: Final = """offer Tuple(
+OFFER: Final = """offer Tuple(
         network_offer_id UInt64,
         network_id UInt64,
         name String,
@@ -81,7 +81,7 @@ _TRAFFIC: Final = f"""{_TRACKED}
     tracking_url String,
     user_ip String,
     relationship Tuple(
-    {_OFFER},
+    {OFFER},
     geolocation Tuple(
         country_code LowCardinality(String),
         country_name LowCardinality(String),
@@ -154,7 +154,7 @@ _CONVERSION: Final = f"""{_TRACKED}
     browser LowCardinality(String),
     language LowCardinality(String),
     relationship Tuple(
-    {_OFFER},
+    {OFFER},
     events_count UInt32
     ),"""
 

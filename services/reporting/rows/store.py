@@ -1,25 +1,48 @@
 """All SQL over raw rows. Every query takes a `Scope`, and reads through a scoped view.
 
+Which rows an answer has is found over narrow columns, then their whole rows are read from the days
+that they are of: so the last page costs what the first does. ClickHouse writes the rows as text.
+
 Values reach ClickHouse as bound parameters only; the text of a query is made of this file's own
 words and of expressions from `facts/` and `asking/`.
 """
 # ruff: noqa: S608 - see above: no value is ever part of the text
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
 from prometheus_client import Histogram
 
 from services.reporting.asking import conditions
 from services.reporting.asking.bound import Bound
+from services.reporting.asking.interval import Interval
 from services.reporting.facts import tables
-from services.reporting.facts.shapes import (
-    CLICK_FIELDS,
-    CONVERSION_FIELDS,
-    Row,
-    row_of,
-    selected,
-)
-from services.reporting.rows.domain import ConversionSearch
+from services.reporting.facts.shapes import CLICK, CONVERSION, HELD, Shape, selected
+from services.reporting.rows.domain import DAY, ClickSearch, ConversionSearch, Wanted
 from services.reporting.scope import Scope
 from shared.clickhouse import ClickHouse
+
+WINDOW_DAYS: Final = (1, 4)
+"""The newest clicks are looked for in so many days, then in all."""
+
+Place = tuple[int, str]
+"""Time and id of a row."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowPage:
+    """Rows as JSON.
+
+    Attributes:
+        total: how many match, on all pages.
+        rows: those of the page, in order.
+        places: their times and ids.
+    """
+
+    total: int
+    rows: list[bytes]
+    places: list[Place]
 
 
 class RowStore:
@@ -29,35 +52,93 @@ class RowStore:
         self._clickhouse = clickhouse
         self._seconds = seconds
 
-    async def conversions(self, scope: Scope, search: ConversionSearch) -> tuple[int, list[Row]]:
-        """How many conversions match, and the page asked for, by time and id.
+    # --- conversions ------------------------------------------------------------------------------
+
+    async def conversions(self, scope: Scope, search: ConversionSearch) -> RowPage:
+        """The page asked for, by time and id; with `hold_statuses`, of times on hold.
+
+        A row that changes while the page is read is shown as it is after.
 
         Raises:
             UnavailableError: ClickHouse does not answer in time.
         """
-        bound = Bound(scope, search.interval)
-        matching = f"FROM {bound.view(tables.CONVERSIONS)} WHERE {_matching(search, bound)}"
+        wanted = search.wanted
+        shape = CONVERSION if wanted.hold_statuses is None else HELD
+        bound = Bound(scope, wanted.interval)
+        matching = (
+            f"FROM {bound.view(tables.CONVERSIONS)} WHERE {matching_conversions(wanted, bound)}"
+        )
         with self._seconds.labels("conversions_count").time():
             [(total,)] = await self._clickhouse.query(f"SELECT count() {matching}", bound.values)
-        where = matching
+        places = await self._page(scope, search, shape)
+        rows = await self._rows(scope, shape, wanted.interval, places, "")
+        return RowPage(total, rows, places)
+
+    async def _page(self, scope: Scope, search: ConversionSearch, shape: Shape) -> list[Place]:
+        interval, offset = search.wanted.interval, search.page.offset
+        if search.after is not None:
+            interval = replace(interval, since=max(interval.since, search.after[0]))
+            offset = 0
+        bound = Bound(scope, interval)
+        where = matching_conversions(search.wanted, bound)
         if search.after is not None:
             stamp, row_id = search.after
             where += (
-                f" AND (conversion_unix_timestamp, conversion_id) >"
+                f" AND ({shape.stamp}, {shape.key}) >"
                 f" ({bound.text(stamp, 'UInt32')}, {bound.text(row_id, 'String')})"
             )
-        offset = 0 if search.after is not None else search.page.offset
         sql = (
-            f"SELECT {selected(CONVERSION_FIELDS)} {where}"
-            " ORDER BY conversion_unix_timestamp, conversion_id"
+            f"SELECT {shape.stamp}, toString({shape.key}) FROM {bound.view(shape.table)}"
+            f" WHERE {where} ORDER BY {shape.stamp}, {shape.key}"
             f" LIMIT {bound.text(search.page.size, 'UInt64')} OFFSET {bound.text(offset, 'UInt64')}"
         )
-        with self._seconds.labels("conversions").time():
-            rows = await self._clickhouse.query(sql, bound.values)
-        return total, [row_of(CONVERSION_FIELDS, row) for row in rows]
+        with self._seconds.labels("conversions_find").time():
+            return [
+                (int(row[0]), row[1]) for row in await self._clickhouse.query(sql, bound.values)
+            ]
 
-    async def click(self, scope: Scope, transaction_id: str, *, since: int) -> Row | None:
-        """One click, if it is the partner's and younger than `since`, or led to a conversion.
+    async def _rows(
+        self, scope: Scope, shape: Shape, interval: Interval, places: Sequence[Place], order: str
+    ) -> list[bytes]:
+        """The whole rows of `places`, by time and id."""
+        if not places:
+            return []
+        stamps = [stamp for stamp, _ in places]
+        bound = Bound(scope, replace(interval, since=min(stamps), until=max(stamps)))
+        ids = bound.text([row_id for _, row_id in places], "Array(FixedString(32))")
+        sql = (
+            f"SELECT {selected(shape.json)} FROM (SELECT * FROM {bound.view(shape.table)}"
+            f" WHERE {shape.key} IN {ids}) AS fact"
+            f" ORDER BY fact.{shape.stamp} {order}, fact.{shape.key} {order}"
+        )
+        with self._seconds.labels(f"{shape.table}_rows").time():
+            return (await self._clickhouse.text(sql, bound.values)).splitlines()
+
+    async def conversion(self, scope: Scope, conversion_id: str) -> bytes | None:
+        """One conversion, if it stands approved.
+
+        Raises:
+            UnavailableError: ClickHouse does not answer in time.
+        """
+        bound = Bound(scope, None)
+        wanted = f"conversion_id = {bound.text(conversion_id, 'String')}"
+        where = f"{wanted} AND status = 'approved' AND NOT is_scrub"
+        return await self._one("conversion", CONVERSION, where, bound)
+
+    async def held(self, scope: Scope, hold_id: str) -> bytes | None:
+        """One time on hold.
+
+        Raises:
+            UnavailableError: ClickHouse does not answer in time.
+        """
+        bound = Bound(scope, None)
+        wanted = f"hold.on_hold_conversion_id = {bound.text(hold_id, 'String')}"
+        return await self._one("held", HELD, f"{wanted} AND NOT is_scrub", bound)
+
+    # --- clicks -----------------------------------------------------------------------------------
+
+    async def click(self, scope: Scope, transaction_id: str, *, visible_since: int) -> bytes | None:
+        """One click, if it is the partner's and younger than that, or led to a conversion.
 
         Raises:
             UnavailableError: ClickHouse does not answer in time.
@@ -68,29 +149,104 @@ class RowStore:
             f"transaction_id IN (SELECT transaction_id FROM {bound.view(tables.CONVERSIONS)}"
             f" WHERE transaction_id = {wanted})"
         )
+        seen = f"unix_timestamp >= {bound.text(visible_since, 'UInt32')}"
+        where = f"transaction_id = {wanted} AND ({seen} OR {converted})"
+        return await self._one("click", CLICK, where, bound)
+
+    async def newest_clicks(self, scope: Scope, search: ClickSearch, count: int) -> list[Place]:
+        """Time and id of the newest clicks, newest first; `count` at most.
+
+        Raises:
+            UnavailableError: ClickHouse does not answer in time.
+        """
+        found: list[Place] = []
+        for window in _windows(search.interval):
+            bound = Bound(scope, window)
+            sql = (
+                f"SELECT unix_timestamp, toString(transaction_id) FROM {bound.view(tables.CLICKS)}"
+                f" WHERE {matching_clicks(search, bound)}"
+                " ORDER BY unix_timestamp DESC, transaction_id DESC"
+                f" LIMIT {bound.text(count, 'UInt64')}"
+            )
+            with self._seconds.labels("clicks_find").time():
+                rows = await self._clickhouse.query(sql, bound.values)
+            found = [(int(row[0]), row[1]) for row in rows]
+            if len(found) == count:
+                break
+        return found
+
+    async def count_clicks(self, scope: Scope, search: ClickSearch) -> int:
+        """How many clicks match.
+
+        Raises:
+            UnavailableError: ClickHouse does not answer in time.
+        """
+        bound = Bound(scope, search.interval)
         sql = (
-            f"SELECT {selected(CLICK_FIELDS)} FROM {bound.view(tables.CLICKS)}"
-            f" WHERE transaction_id = {wanted}"
-            f" AND (unix_timestamp >= {bound.text(since, 'UInt32')} OR {converted}) LIMIT 1"
+            f"SELECT count() FROM {bound.view(tables.CLICKS)}"
+            f" WHERE {matching_clicks(search, bound)}"
         )
-        with self._seconds.labels("click").time():
-            rows = await self._clickhouse.query(sql, bound.values)
-        return row_of(CLICK_FIELDS, rows[0]) if rows else None
+        with self._seconds.labels("clicks_count").time():
+            [(total,)] = await self._clickhouse.query(sql, bound.values)
+        return int(total)
+
+    async def clicks(self, scope: Scope, search: ClickSearch, places: list[Place]) -> list[bytes]:
+        """The whole rows of `places`, newest first.
+
+        Raises:
+            UnavailableError: ClickHouse does not answer in time.
+        """
+        return await self._rows(scope, CLICK, search.interval, places, "DESC")
+
+    async def _one(self, read: str, shape: Shape, where: str, bound: Bound) -> bytes | None:
+        sql = (
+            f"SELECT {selected(shape.json)}"
+            f" FROM (SELECT * FROM {bound.view(shape.table)} WHERE {where}) AS fact LIMIT 1"
+        )
+        with self._seconds.labels(read).time():
+            return (await self._clickhouse.text(sql, bound.values)).strip() or None
 
 
-def _matching(search: ConversionSearch, bound: Bound) -> str:
+def _windows(interval: Interval) -> Iterator[Interval]:
+    """The last days of an interval, more each time, and then the whole of it."""
+    for days in WINDOW_DAYS:
+        since = interval.until - days * DAY + 1
+        if since > interval.since:
+            yield replace(interval, since=since)
+    yield interval
+
+
+def matching_conversions(wanted: Wanted, bound: Bound) -> str:
+    """Which conversions are wanted, as SQL over the view."""
     kinds = [
         kind
         for kind, is_wanted in (
-            ("NOT is_event", search.with_conversions),
-            ("is_event", search.with_events),
+            ("NOT is_event", wanted.with_conversions),
+            ("is_event", wanted.with_events),
         )
         if is_wanted
     ]
-    wanted = [
-        f"({' OR '.join(kinds) or '0'})",
-        "NOT is_scrub",
-        f"({conditions.status(search.query, bound)})",
-        *conditions.conditions(search.query, bound),
-    ]
-    return " AND ".join(wanted)
+    parts = [f"({' OR '.join(kinds) or '0'})", "NOT is_scrub"]
+    if wanted.view_through is not None:
+        parts.append("is_view_through" if wanted.view_through else "NOT is_view_through")
+    if wanted.with_scrubbed_only:
+        parts.append("is_scrub")
+    if wanted.hold_statuses is None:
+        parts.append(f"({conditions.status(wanted.query, bound)})")
+    else:
+        parts.append("hold.on_hold_conversion_id != ''")
+        statuses = bound.text(list(wanted.hold_statuses), "Array(String)")
+        parts.append(f"hold.status IN {statuses}")
+    return " AND ".join([*parts, *conditions.conditions(wanted.query, bound)])
+
+
+def matching_clicks(search: ClickSearch, bound: Bound) -> str:
+    """Which clicks are wanted, as SQL over the view."""
+    parts = list(conditions.conditions(search.query, bound))
+    if search.interval.since < search.visible_since:
+        converted = Bound.view_of_all_time(tables.CONVERSIONS)
+        parts.append(
+            f"(unix_timestamp >= {bound.text(search.visible_since, 'UInt32')}"
+            f" OR transaction_id IN (SELECT transaction_id FROM {converted}))"
+        )
+    return " AND ".join(parts) or "1"

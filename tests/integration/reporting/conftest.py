@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, Histogram
 from services.reporting.facts.tables import prepare
 from services.reporting.reports.handlers import Reports
 from services.reporting.reports.store import ReportStore
+from services.reporting.rows.bulk import Bulk
 from services.reporting.rows.handlers import Rows
 from services.reporting.rows.store import RowStore
 from services.reporting.scope import Scope
@@ -70,7 +71,8 @@ def reports(facts: ClickHouse) -> Reports:
 @pytest.fixture
 def rows(facts: ClickHouse) -> Rows:
     """The handlers of raw rows over those tables."""
-    return Rows(RowStore(facts, _histogram()), lambda _scope, _tables: 1.25, ManualClock(NOW))
+    store = RowStore(facts, _histogram())
+    return Rows(store, Bulk(facts), lambda _scope, _tables: 1.25, ManualClock(NOW))
 
 
 async def own_currency(_scope: Scope) -> str:

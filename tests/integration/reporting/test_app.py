@@ -26,7 +26,11 @@ NOW = int(time.time())
 
 @pytest.fixture
 def settings(
-    kafka_bootstrap: str, database_url: str, schema: str, clickhouse_folder: Path, database: str
+    kafka_bootstrap: str,
+    database_url: str,
+    schema: str,
+    clickhouse_folder: Path,
+    database: str,
 ) -> ReportingSettings:
     return settings_of(kafka_bootstrap, database_url, schema, (clickhouse_folder, database))
 
@@ -39,10 +43,11 @@ async def call(
     *,
     partner: int = 10,
     network: int = NETWORK,
+    **headers: str,
 ) -> httpx.Response:
     """A request of the test's own partner, unless told otherwise."""
     return await reporting_service.call(
-        client, method, path, body, network=network, partner=partner
+        client, method, path, body, network=network, partner=partner, headers=headers
     )
 
 
@@ -77,6 +82,7 @@ BODY = {
 TABLE = "/v1/affiliates/reporting/entity/table"
 CONVERSIONS = "/v1/affiliates/reporting/conversions"
 CHANGES = "/v1/affiliates/reporting/changes"
+EXPORTS = "/v1/affiliates/reporting/exports"
 
 
 async def test_from_the_log_to_a_partners_answer(
@@ -103,6 +109,7 @@ async def test_from_the_log_to_a_partners_answer(
         path = f"/v1/affiliates/reporting/clicks/{2:032x}"
         assert (await call(client, "GET", path)).json()["transaction_id"] == f"{2:032x}"
         await _changes_are_told(client)
+        await _an_export_is_made(client)
         for stranger in ({"partner": 11}, {"network": NETWORK + 1}):
             assert (await call(client, "POST", TABLE, BODY, **stranger)).json()["table"] == []
             lost = await call(client, "GET", path, **stranger)
@@ -121,6 +128,27 @@ async def _changes_are_told(client: httpx.AsyncClient) -> None:
     assert (again.json()["changes"], again.json()["paging"]["has_more"]) == ([], False)
     assert (await call(client, "GET", follow, partner=11)).status_code == 400
     assert (await call(client, "GET", CHANGES, partner=11)).json()["changes"] == []
+
+
+async def _an_export_is_made(client: httpx.AsyncClient) -> None:
+    """By the worker of the service; what of it is not there is refused in wire form."""
+    asked = BODY | {"kind": "clicks", "gzip": False}
+    created = await call(client, "POST", EXPORTS, asked)
+    assert created.status_code == 202, created.text
+    job = created.headers["location"]
+    deadline = time.monotonic() + 60
+    while (found := (await call(client, "GET", job)).json())["state"] != "done":
+        assert time.monotonic() < deadline, found
+        await asyncio.sleep(0.05)
+    whole = await call(client, "GET", f"{job}/download")
+    assert (whole.status_code, len(whole.content.splitlines())) == (200, 5)
+    behind = await call(client, "GET", f"{job}/download", Range="bytes=900000-")
+    assert (behind.status_code, behind.json()["error"][:6]) == (416, "Range:")
+    part = await call(client, "GET", f"{job}/download", Range="bytes=2-5")
+    assert (part.status_code, part.content) == (206, whole.content[2:6])
+    assert (await call(client, "GET", job, partner=11)).status_code == 404
+    assert (await call(client, "DELETE", job)).status_code == 204
+    assert (await call(client, "GET", job)).status_code == 404
 
 
 async def _refusals_are_in_wire_form(client: httpx.AsyncClient) -> None:

@@ -171,12 +171,12 @@ async def test_a_copy_equals_the_ledger_whatever_happens_between_polls(
     log: Log, changes: Changes
 ) -> None:
     """Redelivered batches, half-visible inserts, lost tails that are replayed, polls at any time."""
-    for seed in range(count(3, 60)):
+    for seed in range(count(2, 60)):
         chance = random.Random(seed)
         for table in (CONVERSIONS, "conversion_changes"):
             await log.clickhouse.command(f"TRUNCATE TABLE {table}")
         log.stored = 0
-        entries = history(chance, count(60, 200))
+        entries = history(chance, count(50, 200))
         copy, late = Copy(), Copy()
         begin = 0
         while begin < len(entries):
