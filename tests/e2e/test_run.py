@@ -234,7 +234,7 @@ def the_partners_guide_runs_as_it_stands(run: Run) -> None:
     assert done.returncode == 0, done.stderr
     name, *rows, _ = done.stdout.splitlines()
     assert name == "Harbor Lane Network"
-    assert len(rows) > 20
+    assert len(rows) > 5
     assert len({row.split()[0] for row in rows}) == len(rows)
     assert sum(float(row.split()[1]) for row in rows) > 0
 
