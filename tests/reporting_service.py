@@ -31,6 +31,7 @@ def settings_of(
         "db_schema": schema,
         "clickhouse_path": folder,
         "clickhouse_database": database,
+        "exports_path": folder / f"exports-{database}",
         "identity_secrets": SECRET,
         "batch_seconds": 0.05,
     }

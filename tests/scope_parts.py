@@ -200,6 +200,11 @@ def _body(owner: Owner, **more: Any) -> dict[str, Any]:
     } | more
 
 
+def job(owner: Owner) -> dict[str, Any]:
+    """The body of an export of all clicks."""
+    return _body(owner, kind="clicks", format="ndjson")
+
+
 def _filters(owner: Owner) -> list[dict[str, Any]]:
     """A filter by each thing that the owner has."""
     values = {
@@ -278,6 +283,18 @@ _DASHBOARD = Probe(
 )
 _NAMES = Probe(lambda _: [Ask()])
 _WORLD = Probe(lambda _: [Ask()], shows=False, volatile=frozenset({"utc_offset"}))
+
+_JOBS = "/v1/affiliates/reporting/exports"
+JOBS = frozenset(
+    {
+        ("POST", _JOBS),
+        ("GET", _JOBS),
+        ("GET", f"{_JOBS}/{{export_id}}"),
+        ("DELETE", f"{_JOBS}/{{export_id}}"),
+        ("GET", f"{_JOBS}/{{export_id}}/download"),
+    }
+)
+"""Routes of jobs: there is nothing to ask for until an owner has made one."""
 
 PROBES: Mapping[tuple[str, str], Probe] = {
     ("POST", "/v1/affiliates/reporting/entity/table"): Probe(_pivots),

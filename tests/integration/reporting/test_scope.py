@@ -7,6 +7,7 @@ superuser, so that row-level security holds for every one of these requests.
 """
 
 import asyncio
+import gzip
 import inspect
 import json
 import random
@@ -32,7 +33,7 @@ from shared.routes import of_service
 from tests import projection_parts
 from tests.backends import ROOT
 from tests.reporting_service import call, running, settings_of, through_of
-from tests.scope_parts import PROBES, Ask, Owner, facts, things
+from tests.scope_parts import JOBS, PROBES, Ask, Owner, facts, job, things
 
 NOW = int(time.time())
 NETWORK = random.Random(time.time_ns()).randrange(10**6, 10**9)
@@ -172,7 +173,7 @@ def _is_shown(owner: Owner, answer: httpx.Response) -> bool:
 
 def test_every_route_of_reporting_has_its_probe() -> None:
     """A route that nobody has said how to call is a route whose scope nobody has tried."""
-    assert ROUTES - set(PROBES) == set()
+    assert ROUTES - set(PROBES) - JOBS == set()
 
 
 async def test_no_request_is_answered_with_anything_of_another_partners(
@@ -197,6 +198,7 @@ async def test_no_request_is_answered_with_anything_of_another_partners(
             moved = [where for where in after if after[where] != before[asker.mark][where]]
             assert not moved, f"{moved[0]}: {before[asker.mark][moved[0]]} -> {after[moved[0]]}"
             await _cursors_lead_nowhere(client, asker)
+        await _jobs_are_their_owners_alone(client)
     _every_query_was_scoped(asked)
 
 
@@ -246,6 +248,29 @@ async def _cursors_lead_nowhere(client: httpx.AsyncClient, asker: Owner) -> None
             onward = Ask(first.path, {**first.query, probe.cursor: cursor}, first.body)
             answer = await ask(client, route, onward, asker)
             _shows_nothing_of(A, answer, route, onward)
+
+
+async def _jobs_are_their_owners_alone(client: httpx.AsyncClient) -> None:
+    """Another's job is in no list, is not found, and is not deleted by who may not see it."""
+    path = "/v1/affiliates/reporting/exports"
+    made = await call(client, "POST", path, job(A), **A.asker)
+    assert made.status_code == 202, made.text
+    one = f"{path}/{made.json()['export_id']}"
+    deadline = time.monotonic() + 60
+    while (state := (await call(client, "GET", one, **A.asker)).json()["state"]) != "done":
+        assert time.monotonic() < deadline, state
+        await asyncio.sleep(0.05)
+    for asker in (B, STRANGER):
+        listed = await call(client, "GET", path, **asker.asker)
+        assert listed.status_code == 200
+        assert made.json()["export_id"] not in listed.text
+        for method, where in (("GET", one), ("GET", f"{one}/download"), ("DELETE", one)):
+            refused = await call(client, method, where, **asker.asker)
+            assert (refused.status_code, refused.json()["error"]) == (404, "Not Found"), where
+    assert made.json()["export_id"] in (await call(client, "GET", path, **A.asker)).text
+    file = await call(client, "GET", f"{one}/download", **A.asker)
+    assert A.hex_id("click") in gzip.decompress(file.content).decode()
+    assert (await call(client, "DELETE", one, **A.asker)).status_code == 204
 
 
 async def _cursor_of(client: httpx.AsyncClient, route: tuple[str, str], first: Ask) -> str:
