@@ -21,7 +21,7 @@ from services.reporting.exports.handlers import Exports
 from services.reporting.exports.store import ExportStore, WorkStore
 from services.reporting.exports.worker import LOW_PRIORITY, Bounds, Worker
 from services.reporting.facts.intake import check_fact, check_rate
-from services.reporting.facts.tables import RATES, TABLE_OF_TOPIC, prepare
+from services.reporting.facts.tables import RATES, RETENTION_DAYS, TABLE_OF_TOPIC, prepare
 from services.reporting.meta import api as meta_api
 from services.reporting.meta.handlers import Lists
 from services.reporting.metrics import ReportingMetrics
@@ -216,7 +216,8 @@ def _add_changes(
         stored = facts.stored(topic, facts.partition_of(topic, key))
         return Horizon(facts.topic_id(topic), stored.offset, stored.through_ms)
 
-    changes = Changes(ChangeStore(clickhouse, metrics.read_seconds), horizon, CLOCK)
+    store = ChangeStore(clickhouse, metrics.read_seconds)
+    changes = Changes(store, horizon, CLOCK, kept_days=RETENTION_DAYS)
     app.include_router(changes_api.router(changes, identity))
 
 

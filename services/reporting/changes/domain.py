@@ -20,8 +20,6 @@ from shared.errors import InvalidError
 
 LIMIT_DEFAULT: Final = 500
 LIMIT_MAX: Final = 2_000
-KEPT_DAYS: Final = 400
-"""Whoever begins is told the changes of these days."""
 GRACE_DAYS: Final = 1
 """How much older a cursor may be, so that one who has just begun can go on."""
 DAY_MS: Final = 86_400_000
@@ -82,9 +80,15 @@ class FeedCursor:
             raise InvalidError("cursor: not one that this endpoint gave out") from error
         return cls(Scope(network, partner), topic_id, offset, since_ms)
 
-    def is_servable(self, topic_id: bytes, now_ms: int) -> bool:
-        """Whether everything behind it is still kept."""
-        oldest_ms = now_ms - (KEPT_DAYS + GRACE_DAYS) * DAY_MS
+    def is_servable(self, topic_id: bytes, *, now_ms: int, kept_days: int) -> bool:
+        """Whether everything behind it is still there.
+
+        Args:
+            topic_id: of the topic as it is now.
+            now_ms: the time, in milliseconds.
+            kept_days: whoever begins is told the changes of so many days.
+        """
+        oldest_ms = now_ms - (kept_days + GRACE_DAYS) * DAY_MS
         return self.topic_id == topic_id and self.since_ms >= oldest_ms
 
 

@@ -12,7 +12,6 @@ from typing import Any
 from services.reporting.asking.answers import Answer
 from services.reporting.changes.domain import (
     DAY_MS,
-    KEPT_DAYS,
     Change,
     FeedCursor,
     read_poll,
@@ -41,11 +40,20 @@ class Horizon:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """The handler, with what it needs."""
+    """The handler, with what it needs.
+
+    Attributes:
+        store: the log.
+        horizon: how far it is stored.
+        clock: the time.
+        kept_days: of so many days changes are told; rows must be kept two days longer, so that
+            who has just begun can go on.
+    """
 
     store: ChangeStore
     horizon: Callable[[Scope], Horizon]
     clock: Clock
+    kept_days: int
 
     async def poll(self, scope: Scope, parameters: Mapping[str, str]) -> Answer:
         """`GET /v1/affiliates/reporting/changes`.
@@ -58,10 +66,10 @@ class Changes:
         wanted = read_poll(scope, parameters)
         horizon = self.horizon(scope)
         start = wanted.cursor or await self._oldest(scope, horizon)
-        if not start.is_servable(horizon.topic_id, self._now_ms()):
+        if not start.is_servable(horizon.topic_id, now_ms=self._now_ms(), kept_days=self.kept_days):
             raise GoneError(
-                f"cursor: what follows it is not kept any more ({KEPT_DAYS} days are); go on with "
-                "`oldest`, and take a copy made so far as lost",
+                f"cursor: what follows it is not kept any more ({self.kept_days} days are); go on"
+                " with `oldest`, and take a copy made so far as lost",
                 oldest=(await self._oldest(scope, horizon)).encode(),
             )
         page = await self.store.page(scope, start.offset, horizon.offset, wanted.limit)
@@ -77,7 +85,7 @@ class Changes:
 
     async def _oldest(self, scope: Scope, horizon: Horizon) -> FeedCursor:
         """Before everything that is kept; at the end if nothing is."""
-        kept_since = max(0, self._now_ms() - KEPT_DAYS * DAY_MS)
+        kept_since = max(0, self._now_ms() - self.kept_days * DAY_MS)
         found = await self.store.oldest(scope, until=horizon.offset, appended_ms=kept_since)
         offset, appended_ms = found or (horizon.offset, horizon.through_ms)
         return FeedCursor(scope, horizon.topic_id, offset, appended_ms)

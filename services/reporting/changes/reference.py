@@ -9,7 +9,7 @@ from services.reporting.asking.schemas import (
     answer,
     object_schema,
 )
-from services.reporting.changes.domain import KEPT_DAYS, LIMIT_DEFAULT, LIMIT_MAX, Kind
+from services.reporting.changes.domain import LIMIT_DEFAULT, LIMIT_MAX, Kind
 
 _WHOLE: Final[Schema] = {"type": "integer"}
 _YES_NO: Final[Schema] = {"type": "boolean"}
@@ -84,8 +84,8 @@ _GONE: Final = object_schema(
 ANSWERS: Final[dict[int | str, Schema]] = answer(CHANGES) | {
     410: {
         "description": (
-            f"What follows the cursor is not kept any more: {KEPT_DAYS} days are. `oldest` is a"
-            " cursor to go on with."
+            "What follows the cursor is not kept any more; the text says how many days are."
+            " `oldest` is a cursor to go on with."
         ),
         "content": {"application/json": {"schema": _GONE}},
     }

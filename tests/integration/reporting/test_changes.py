@@ -95,7 +95,8 @@ def log(facts: ClickHouse) -> Log:
 @pytest.fixture
 def changes(log: Log) -> Changes:
     histogram = Histogram("read_seconds", "-", ["read"], registry=CollectorRegistry())
-    return Changes(ChangeStore(log.clickhouse, histogram), log.horizon, ManualClock(NOW))
+    store = ChangeStore(log.clickhouse, histogram)
+    return Changes(store, log.horizon, ManualClock(NOW), kept_days=400)
 
 
 def history(chance: random.Random, length: int) -> list[Entry]:

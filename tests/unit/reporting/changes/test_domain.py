@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from services.reporting.changes.domain import (
     DAY_MS,
-    KEPT_DAYS,
     LIMIT_DEFAULT,
     LIMIT_MAX,
     Change,
@@ -115,10 +114,10 @@ def test_a_cursor_is_read_back_and_damage_or_another_partner_is_refused() -> Non
 
 def test_a_cursor_ages_with_what_it_stands_before() -> None:
     """Past what is kept, or of a topic created anew, it cannot be served."""
-    kept = CURSOR.since_ms + KEPT_DAYS * DAY_MS
-    assert CURSOR.is_servable(CURSOR.topic_id, kept)
-    assert not CURSOR.is_servable(CURSOR.topic_id, kept + 2 * DAY_MS)
-    assert not CURSOR.is_servable(b"u" * 16, kept)
+    kept = CURSOR.since_ms + 90 * DAY_MS
+    assert CURSOR.is_servable(CURSOR.topic_id, now_ms=kept, kept_days=90)
+    assert not CURSOR.is_servable(CURSOR.topic_id, now_ms=kept + 2 * DAY_MS, kept_days=90)
+    assert not CURSOR.is_servable(b"u" * 16, now_ms=kept, kept_days=90)
 
 
 @pytest.mark.parametrize(
