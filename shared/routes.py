@@ -65,6 +65,15 @@ ROUTES: Final[tuple[Route, ...]] = (
         for report in ("entity/table", "entity", "entity/table/export", "entity/stream", "daily")
     ),
     Route("POST", "/v1/affiliates/reporting/offer", "reporting"),
+    *(
+        Route("POST", f"/v1/affiliates/dashboard/{card}", "reporting")
+        for card in (
+            "summary",
+            "performance",
+            "trending/offers",
+            "trending/offers/{offer_id}",
+        )
+    ),
     Route("POST", "/v1/affiliates/reporting/sub/{sub_id}", "reporting", granular="always"),
     Route("POST", "/v1/affiliates/reporting/conversions", "reporting", granular=True),
     Route("POST", "/v1/affiliates/reporting/conversions/export", "reporting", granular=True),

@@ -281,6 +281,10 @@ _DASHBOARD = Probe(
     lambda owner: [Ask(body=_body(owner, query={}))],
     volatile=frozenset({"trending_percentage"}),
 )
+_TRENDING = Probe(
+    lambda owner: [Ask({"offer_id": owner.offer_id}, body=_body(owner, query={}))], shows=False
+)
+"""Of yesterday and today, when nobody had facts."""
 _NAMES = Probe(lambda _: [Ask()])
 _WORLD = Probe(lambda _: [Ask()], shows=False, volatile=frozenset({"utc_offset"}))
 
@@ -320,7 +324,8 @@ PROBES: Mapping[tuple[str, str], Probe] = {
     ("GET", "/v1/affiliates/reporting/changes"): _CHANGES,
     ("POST", "/v1/affiliates/dashboard/summary"): _DASHBOARD,
     ("POST", "/v1/affiliates/dashboard/performance"): _DASHBOARD,
-    ("POST", "/v1/affiliates/dashboard/trending/offers"): _DASHBOARD,
+    ("POST", "/v1/affiliates/dashboard/trending/offers"): _TRENDING,
+    ("POST", "/v1/affiliates/dashboard/trending/offers/{offer_id}"): _TRENDING,
     ("GET", "/v1/affiliates/offersrunnable"): Probe(_offers),
     ("GET", "/v1/affiliates/alloffers"): Probe(_offers),
     ("GET", "/v1/affiliates/offers"): Probe(_offers),

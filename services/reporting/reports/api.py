@@ -21,6 +21,7 @@ from shared.identity import Identity
 
 CUT_HEADER: Final = "x-incomplete-results"
 """On a streamed answer: whether rows beyond the first 10,000 were left out."""
+OfferId = Annotated[str, Path(description="A `network_offer_id`.", examples=["70"])]
 SubNumber = Annotated[str, Path(description="1 to 5.", examples=["1"])]
 
 
@@ -30,6 +31,7 @@ def router(reports: Reports, identity: IdentityCheck) -> APIRouter:
     _add_entity(routes, reports, identity)
     _add_files(routes, reports, identity)
     _add_fixed(routes, reports, identity)
+    _add_dashboard(routes, reports, identity)
     return routes
 
 
@@ -111,6 +113,51 @@ def _add_fixed(routes: APIRouter, reports: Reports, identity: IdentityCheck) -> 
     ) -> Response:
         """A report by one of the five subs; `columns` are ignored."""
         return _rendered(await reports.by_sub(Scope.of(caller), await request.body(), sub_id))
+
+
+def _add_dashboard(routes: APIRouter, reports: Reports, identity: IdentityCheck) -> None:
+    @routes.post(
+        "/dashboard/summary",
+        responses=answer(reference.CARDS, reference.CARDS_EXAMPLE),
+        openapi_extra=reference.DASHBOARD_BODY,
+    )
+    async def summary(request: Request, caller: Annotated[Identity, Depends(identity)]) -> Response:
+        """Today, yesterday, this month and the last; today against yesterday up to this time."""
+        return _rendered(await reports.summary(Scope.of(caller), await request.body()))
+
+    @routes.post(
+        "/dashboard/performance",
+        responses=answer(reference.PERFORMANCE, reference.PERFORMANCE_EXAMPLE),
+        openapi_extra=reference.CHART_BODY,
+    )
+    async def performance(
+        request: Request, caller: Annotated[Identity, Depends(identity)]
+    ) -> Response:
+        """A time series, of the last seven days unless `from` and `to` say otherwise."""
+        return _rendered(await reports.performance(Scope.of(caller), await request.body()))
+
+    @routes.post(
+        "/dashboard/trending/offers",
+        responses=answer(reference.TRENDING, reference.TRENDING_EXAMPLE),
+        openapi_extra=reference.DASHBOARD_BODY,
+    )
+    async def trending(
+        request: Request, caller: Annotated[Identity, Depends(identity)]
+    ) -> Response:
+        """The ten offers with most clicks today, beside yesterday up to this time of day."""
+        return _rendered(await reports.trending(Scope.of(caller), await request.body()))
+
+    @routes.post(
+        "/dashboard/trending/offers/{offer_id}",
+        responses=answer(reference.TRENDING_OFFER, reference.TRENDING_OFFER_EXAMPLE),
+        openapi_extra=reference.DASHBOARD_BODY,
+    )
+    async def trending_offer(
+        request: Request, offer_id: OfferId, caller: Annotated[Identity, Depends(identity)]
+    ) -> Response:
+        """One offer today and yesterday, and by the hour."""
+        found = await reports.trending_offer(Scope.of(caller), await request.body(), offer_id)
+        return _rendered(found)
 
 
 def _rendered(found: Answer) -> Response:

@@ -5,15 +5,17 @@ answered wrongly.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
 from typing import Any, Final
 
 from services.reporting.asking.interval import Interval, read_interval
-from services.reporting.asking.members import Body, list_of, object_of, required
-from services.reporting.asking.query import Query, read_query
+from services.reporting.asking.members import Body, list_of, object_of, required, whole
+from services.reporting.asking.query import Filter, Query, read_query
 from services.reporting.facts.columns import COLUMNS, Column, column_of
 from services.reporting.reports.measures import METRICS, PLACES
+from services.reporting.timezones import Timezone, timezone_of
 from shared.errors import InvalidError, NotFoundError
 
 COLUMNS_MAX: Final = 10
@@ -113,6 +115,45 @@ def read_totals(body: Body, interval: Interval, own_currency: str) -> Report:
     """
     currency_id = _currency(body.get("currency_id") or own_currency)
     return Report(interval, currency_id, (), (), Query(), ())
+
+
+def read_zone(body: Body) -> Timezone:
+    """The time zone of a dashboard.
+
+    Raises:
+        InvalidError: it is missing or none.
+    """
+    return timezone_of(whole(required(body, "timezone_id"), "timezone_id"))
+
+
+def read_chart(body: Body, own_currency: str, *, now: float) -> Report:
+    """What `/dashboard/performance` asks for: the last seven days, unless the body says otherwise.
+
+    Raises:
+        InvalidError: something is wrong; the message names it.
+    """
+    zone = read_zone(body)
+    if body.get("from") or body.get("to"):
+        return read_totals(body, read_interval(body), own_currency)
+    today = zone.date(now)
+    week = {"from": (today - timedelta(days=6)).isoformat(), "to": today.isoformat()}
+    return read_totals(body, read_interval({**body, **week}), own_currency)
+
+
+def read_offers(
+    body: Body, interval: Interval, own_currency: str, offer_id: str | None = None
+) -> Report:
+    """All offers in an interval, or one.
+
+    Raises:
+        InvalidError: the currency is none.
+        NotFoundError: `offer_id` is no number.
+    """
+    if offer_id is not None and not (offer_id.isascii() and offer_id.isdigit()):
+        raise NotFoundError
+    wanted = () if offer_id is None else (Filter("offer", (offer_id,)),)
+    totals = read_totals(body, interval, own_currency)
+    return replace(totals, names=("offer",), columns=_columns(("offer",)), query=Query(wanted))
 
 
 def read_format(body: Body) -> str:

@@ -1,7 +1,8 @@
 """What each endpoint of reports does: read the request, ask the store, shape the answer."""
 
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import msgspec
@@ -12,14 +13,17 @@ from services.reporting.asking.interval import Interval
 from services.reporting.asking.members import Body, read_body
 from services.reporting.asking.pages import read_page
 from services.reporting.facts import tables
-from services.reporting.reports import domain, measures
-from services.reporting.reports.store import ReportStore, Rows, csv_header
+from services.reporting.reports import dashboard, domain, measures
+from services.reporting.reports.store import ReportStore, Rows, Sums, csv_header
 from services.reporting.scope import Scope
 from shared.clock import Clock
+from shared.errors import NotFoundError
 from shared.http import json_bytes
 
 TABLES: Final = (tables.CLICKS, tables.IMPRESSIONS, tables.CONVERSIONS, tables.RATES)
 CSV: Final = "text/csv; charset=utf-8"
+TRENDING_MAX: Final = 10
+"""How many trending offers are shown."""
 LINES_A_CHUNK: Final = 500
 """Rows of a streamed answer that are sent together."""
 HOURLY_SECONDS_MAX: Final = 2 * 86_400 + 3_600
@@ -143,6 +147,71 @@ class Reports:
         ]
         summary = measures.reporting(measures.total(found.values()))
         return Answer({"table": rows, "summary": summary, "incomplete_results": False}, through)
+
+    async def summary(self, scope: Scope, raw: bytes) -> Answer:
+        """`POST /v1/affiliates/dashboard/summary`: the cards; raises as `table`."""
+        body = read_body(raw)
+        periods = dashboard.periods(self.clock.time(), domain.read_zone(body))
+        own = await self._own_currency(scope, body)
+        report = domain.read_totals(body, periods.interval, own)
+        through = self.through(scope, TABLES)
+        pieces = await self.store.sums(scope, report, periods.begins)
+        return Answer(dashboard.cards(periods, pieces), through)
+
+    async def performance(self, scope: Scope, raw: bytes) -> Answer:
+        """`POST /v1/affiliates/dashboard/performance`: a series; raises as `table`."""
+        body = read_body(raw)
+        own = await self._own_currency(scope, body)
+        report = domain.read_chart(body, own, now=self.clock.time())
+        through = self.through(scope, TABLES)
+        begins = series_of(report.interval)
+        pieces = await self.store.sums(scope, report, begins)
+        summary = measures.reporting(measures.total(pieces.values()))
+        return Answer(
+            {"performance": dashboard.series(begins, pieces), "summary": summary}, through
+        )
+
+    async def trending(self, scope: Scope, raw: bytes) -> Answer:
+        """`POST /v1/affiliates/dashboard/trending/offers`: those with most clicks today.
+
+        Raises as `table`.
+        """
+        through = self.through(scope, TABLES)
+        offers, _ = await self._trending(scope, raw, None)
+        shown = sorted(offers, key=dashboard.by_clicks)[:TRENDING_MAX]
+        return Answer({"offers": shown, "incomplete_results": len(offers) > TRENDING_MAX}, through)
+
+    async def trending_offer(self, scope: Scope, raw: bytes, offer_id: str) -> Answer:
+        """`POST /v1/affiliates/dashboard/trending/offers/{offer_id}`; raises as `table`.
+
+        Raises:
+            NotFoundError: neither today nor yesterday has a fact of it.
+        """
+        through = self.through(scope, TABLES)
+        offers, report = await self._trending(scope, raw, offer_id)
+        if not offers:
+            raise NotFoundError
+        begins = calendar.hour_starts(report.interval)
+        pieces = await self.store.sums(scope, report, begins)
+        return Answer(offers[0] | {"performance": dashboard.series(begins, pieces)}, through)
+
+    async def _trending(
+        self, scope: Scope, raw: bytes, offer_id: str | None
+    ) -> tuple[list[dict[str, Any]], domain.Report]:
+        """The offers of yesterday and today, and the report of them without its columns."""
+        body = read_body(raw)
+        periods = dashboard.periods(self.clock.time(), domain.read_zone(body))
+        own = await self._own_currency(scope, body)
+        interval = Interval(periods.yesterday, periods.now, periods.zone)
+        report = domain.read_offers(body, interval, own, offer_id)
+        found: dict[tuple[str, str], dict[int, Sums]] = defaultdict(dict)
+        for piece in await self.store.pieces(scope, report, periods.begins):
+            found[piece.cells[0]][piece.begin] = piece.sums
+        offers = [
+            dashboard.trending_offer(number, name, periods, pieces)
+            for (number, name), pieces in found.items()
+        ]
+        return offers, replace(report, names=(), columns=())
 
     async def _table(self, scope: Scope, report: domain.Report) -> Answer:
         through = self.through(scope, TABLES)

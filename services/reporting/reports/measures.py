@@ -141,6 +141,13 @@ def sql_reporting() -> str:
     return f"CAST(tuple({values}), 'Tuple({types})')"
 
 
+def value(sums: Mapping[str, Decimal | int], metric: str) -> Decimal | int:
+    """A metric that is no ratio, of a row's sums."""
+    if metric == "total_click":
+        return sums["unique_click"] + sums["duplicate_click"]
+    return sums[metric]
+
+
 def reporting(sums: Mapping[str, Decimal | int]) -> dict[str, int | msgspec.Raw]:
     """The `reporting` member of a row.
 

@@ -75,7 +75,7 @@ def converted(
     own = f"currency_id = {bound.text(currency_id, 'String')}"
     amount = (
         f"multiIf({own}, toDecimal128(revenue, {PLACES}), revenue = 0, toDecimal128(0, {PLACES}),"
-        f" toDecimal128(revenue, 6) * ({rate}))"
+        f" toDecimal128(revenue, 6) * if(({rate}) = 0, toDecimal128(1, {RATE_PLACES}), {rate}))"
     )
     return Pricing(amount, f"NOT ({own}) AND ({rate}) = 0", PLACES)
 

@@ -16,6 +16,7 @@ from services.reporting.asking.schemas import (
     object_schema,
 )
 from services.reporting.facts.columns import COLUMNS
+from services.reporting.reports.dashboard import AMOUNT_CARDS, PERIODS, RATIO_CARDS
 from services.reporting.reports.measures import DAILY as DAILY_METRICS
 from services.reporting.reports.measures import METRICS
 
@@ -57,6 +58,28 @@ _CSV_EXAMPLE: Final = (
     f'"70","Shoes",{",".join(str(_METRICS[name]) for name in METRICS)}\r\n'
 )
 
+_CARD: Final[Schema] = {
+    "today": 12,
+    "yesterday": 46,
+    "current_month": 310,
+    "last_month": 1204,
+    "trending_percentage": -28.6,
+}
+CARDS_EXAMPLE: Final[Schema] = dict.fromkeys(AMOUNT_CARDS, _CARD) | dict.fromkeys(
+    RATIO_CARDS, dict.fromkeys(PERIODS, 10.87)
+)
+_SERIES_EXAMPLE: Final = [{"unix": 1793491200, "reporting": _METRICS}]
+PERFORMANCE_EXAMPLE: Final[Schema] = {"performance": _SERIES_EXAMPLE, "summary": _METRICS}
+_OFFER_EXAMPLE: Final[Schema] = {
+    "network_offer_id": 70,
+    "name": "Shoes",
+    "reporting": _METRICS,
+    "yesterday": _METRICS,
+    "trending_percentage": 0,
+}
+TRENDING_EXAMPLE: Final[Schema] = {"offers": [_OFFER_EXAMPLE], "incomplete_results": False}
+TRENDING_OFFER_EXAMPLE: Final[Schema] = _OFFER_EXAMPLE | {"performance": _SERIES_EXAMPLE}
+
 # --- bodies ---------------------------------------------------------------------------------------
 
 _CURRENCY: Final[Schema] = {
@@ -88,6 +111,13 @@ EXPORT_BODY: Final = body(
 FIXED_BODY: Final = body(
     object_schema(INTERVAL | _CURRENCY | {"query": QUERY}, *_NEEDED),
     _INTERVAL | {"currency_id": "USD"},
+)
+
+_DASHBOARD: Final[Schema] = {"timezone_id": INTERVAL["timezone_id"]} | _CURRENCY
+_DASHBOARD_EXAMPLE: Final[Schema] = {"timezone_id": 80, "currency_id": "USD"}
+DASHBOARD_BODY: Final = body(object_schema(_DASHBOARD, "timezone_id"), _DASHBOARD_EXAMPLE)
+CHART_BODY: Final = body(
+    object_schema(INTERVAL | _CURRENCY, "timezone_id"), _INTERVAL | {"currency_id": "USD"}
 )
 
 # --- answers --------------------------------------------------------------------------------------
@@ -162,3 +192,23 @@ def _file(content: Schema) -> dict[int | str, dict[str, Any]]:
 _JSON: Final[Schema] = {"application/json": {"schema": TABLE, "example": TABLE_EXAMPLE}}
 STREAM: Final = _file(_JSON)
 EXPORT: Final = _file({"text/csv": {"schema": TEXT, "example": _CSV_EXAMPLE}} | _JSON)
+
+# --- dashboards -----------------------------------------------------------------------------------
+
+_AMOUNTS_CARD: Final = object_schema(dict.fromkeys((*PERIODS, "trending_percentage"), NUMBER))
+_RATIOS_CARD: Final = object_schema(dict.fromkeys(PERIODS, NUMBER))
+CARDS: Final = object_schema(
+    dict.fromkeys(AMOUNT_CARDS, _AMOUNTS_CARD) | dict.fromkeys(RATIO_CARDS, _RATIOS_CARD)
+)
+PERFORMANCE: Final = object_schema({"performance": SERIES, "summary": REPORTING})
+_OFFER: Final[Schema] = {
+    "network_offer_id": {"type": "integer"},
+    "name": TEXT,
+    "reporting": REPORTING,
+    "yesterday": REPORTING,
+    "trending_percentage": NUMBER,
+}
+TRENDING: Final = object_schema(
+    {"offers": {"type": "array", "items": object_schema(_OFFER)}} | _CUT
+)
+TRENDING_OFFER: Final = object_schema(_OFFER | {"performance": SERIES})

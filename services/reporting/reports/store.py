@@ -7,7 +7,7 @@ process nothing but their concatenation. What they are made of is in `grouping.p
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Final
 
@@ -53,6 +53,21 @@ class Entity:
     summary: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """The sums of the facts of a bucket of time.
+
+    Attributes:
+        cells: id and label of each column.
+        begin: when the bucket begins (seconds, UTC).
+        sums: a value for each of `measures.SUMS`.
+    """
+
+    cells: Sequence[tuple[str, str]]
+    begin: int
+    sums: Sums
+
+
 class ReportStore:
     """Reports over the facts of all partners, one partner at a time."""
 
@@ -93,20 +108,31 @@ class ReportStore:
             summary=next(_bare(line) for kind, _, _, line in found if kind == _SUMMARY),
         )
 
-    async def sums(self, scope: Scope, report: Report, begins: Sequence[int]) -> Mapping[int, Sums]:
+    async def sums(self, scope: Scope, report: Report, begins: Sequence[int]) -> dict[int, Sums]:
         """The sums of all facts by the bucket of time, of `begins`, that they happened in.
 
         Raises:
             InvalidError: an amount has no rate to the currency asked for.
             UnavailableError: ClickHouse does not answer in time.
         """
+        return {piece.begin: piece.sums for piece in await self.pieces(scope, report, begins)}
+
+    async def pieces(self, scope: Scope, report: Report, begins: Sequence[int]) -> list[Piece]:
+        """The sums of all facts by the report's columns and buckets of time; raises as `sums`."""
         bound = Bound(scope, report.interval)
-        priced = await self._pricing(scope, report, bound)
-        grouping = Grouping(report.query, [bucket_key(begins, bound)], priced, bound)
-        sums = ", ".join(measures.SUMS)
-        sql = f"SELECT 0, toUInt32(id0), unpriced, {sums} FROM {grouping.groups()} ORDER BY id0"
-        found = await self._asked(scope, report, grouping, sql)
-        return {row[1]: dict(zip(measures.SUMS, row[3:], strict=True)) for row in found}
+        grouping = _grouping(report, await self._pricing(scope, report, bound), bound)
+        grouping = replace(grouping, keys=[*grouping.keys, bucket_key(begins, bound)])
+        *shown, _ = grouping.shown()
+        cells = ", ".join(f"({cell_id}, {label})" for cell_id, label in shown)
+        bucket = grouping.ids[-1]
+        sql = (
+            f"SELECT [{cells}] AS cells, toUInt32({bucket}) AS begin, unpriced,"
+            f" {', '.join(measures.SUMS)} FROM {grouping.groups()} ORDER BY begin"
+        )
+        return [
+            Piece([(_text(a), _text(b)) for a, b in row[0]], row[1], _sums(row[3:]))
+            for row in await self._asked(scope, report, grouping, sql)
+        ]
 
     async def names(self, scope: Scope, report: Report) -> list[tuple[tuple[str, str], ...]]:
         """Id and label of each column, of all rows, whatever their amounts are in.
@@ -284,6 +310,15 @@ def _csv(report: Report, grouping: Grouping) -> str:
 
 def _metrics() -> str:
     return f"formatRowNoNewline('JSONEachRow', {measures.sql_reporting()} AS reporting)"
+
+
+def _text(found: Any) -> str:
+    """A text that the driver may have left as bytes."""
+    return found.decode() if isinstance(found, bytes) else str(found)
+
+
+def _sums(values: Sequence[Any]) -> Sums:
+    return dict(zip(measures.SUMS, values, strict=True))
 
 
 def _bare(line: bytes) -> bytes:

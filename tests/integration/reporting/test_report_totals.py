@@ -1,0 +1,168 @@
+"""Protects that reports agree: with each other, with the rows they count, with their own summary."""
+
+import random
+from decimal import Decimal
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import msgspec
+import pytest
+
+from services.reporting.facts.columns import COLUMNS
+from services.reporting.reports.handlers import Reports
+from services.reporting.reports.measures import METRICS, RATIOS
+from services.reporting.scope import Scope
+from services.reporting.timezones import TIMEZONES
+from shared.clickhouse import ClickHouse
+from shared.http import json_bytes
+from tests import reporting_parts as parts
+from tests.soak import count
+
+ME = (1, 10)
+SUMS = [name for name in METRICS if name not in RATIOS]
+TIMES = [name for name, column in COLUMNS.items() if column.time]
+OTHERS = [name for name in COLUMNS if name not in TIMES]
+
+
+def total(rows: list[dict[str, Any]]) -> dict[str, Decimal]:
+    """The sums of rows, without ratios."""
+    return {name: sum((row["reporting"][name] for row in rows), Decimal(0)) for name in SUMS}
+
+
+async def entity(reports: Reports, **body: Any) -> dict[str, Any]:
+    """A report with summary and series, as a program reads it off the wire."""
+    answer = await reports.entity(Scope(*ME), msgspec.json.encode(parts.WIDE | body))
+    found: dict[str, Any] = parts.exact(json_bytes(answer.body))
+    return found
+
+
+async def unmerged(clickhouse: ClickHouse, history: parts.History) -> None:
+    """Every batch is a part of its own, and stays one."""
+    for name in ("clicks", "impressions", "conversions"):
+        await clickhouse.command(f"SYSTEM STOP MERGES {name}")
+    await parts.store(clickhouse, history.log, 3)
+
+
+async def test_any_columns_come_to_the_same_total(reports: Reports, clickhouse: ClickHouse) -> None:
+    """Whatever a partner groups by, in parts that no merge has joined; and it is the recount's."""
+    history = parts.History(11, count(150, 2_000))
+    await unmerged(clickhouse, history)
+    facts = parts.facts(history.log, ME)
+    [wanted] = parts.recount(facts, (), ZoneInfo("UTC"), lambda _: True).values()
+    chance = random.Random(11)
+    for _ in range(count(6, 200)):
+        names = chance.sample(OTHERS, chance.randrange(1, 5))
+        names += chance.sample(TIMES, chance.randrange(2))
+        zone = chance.choice(list(TIMEZONES))
+        rows = await parts.table(reports, ME, columns=parts.columns(*names), timezone_id=zone)
+        assert total(rows) == {name: wanted.get(name, 0) for name in SUMS}, names
+
+
+async def test_a_total_is_that_of_the_raw_rows(
+    reports: Reports, rows: Any, clickhouse: ClickHouse
+) -> None:
+    """What the pages of conversions and the stored clicks add up to."""
+    history = parts.History(12)
+    await parts.store(clickhouse, history.log, 12)
+    found = await parts.search(rows, {"page_size": "2000"}, show_events=True)
+    clicks = [each for each in parts.facts(history.log, ME)["clicks"] if not each.error_code]
+    by_offer = total(await parts.table(reports, ME, columns=parts.columns("offer")))
+    conversions = found["conversions"]
+    earned = sum(each["revenue"] for each in conversions) + sum(
+        parts.money(click.revenue) for click in clicks
+    )
+    assert by_offer["revenue"] == earned
+    assert by_offer["total_click"] == len(clicks)
+    counted = by_offer["cv"] + by_offer["view_through_cv"] + by_offer["event"]
+    assert counted == len(conversions) == found["paging"]["total_count"]
+
+
+@pytest.mark.parametrize("query", [{}, {"metric_filters": [("revenue", "greater_than", 50)]}])
+async def test_a_summary_is_of_all_rows_those_cut_too(
+    reports: Reports, clickhouse: ClickHouse, monkeypatch: pytest.MonkeyPatch, query: dict
+) -> None:
+    """And so is the series; metric filters choose the rows of both."""
+    names = ("metric_type", "operator", "metric_value")
+    query = {key: [dict(zip(names, each, strict=True)) for each in query[key]] for key in query}
+    history = parts.History(13)
+    await unmerged(clickhouse, history)
+    body = {"columns": parts.columns("offer", "sub1"), "query": query}
+    rows = await parts.table(reports, ME, **body)
+    monkeypatch.setattr("services.reporting.reports.store.ROWS_MAX", 3)
+    found = await entity(reports, **body)
+    assert found["table"] == rows[:3]
+    assert found["incomplete_results"] is True
+    assert {name: found["summary"][name] for name in SUMS} == total(rows)
+    assert total(found["performance"]) == total(rows)
+    expected = (found["summary"]["cv"] * 100 / found["summary"]["total_click"]).quantize(
+        Decimal("0.001")
+    )
+    assert abs(found["summary"]["cvr"] - expected) <= Decimal("0.001")
+
+
+async def test_a_series_has_every_hour_of_short_intervals_and_every_day_of_long_ones(
+    reports: Reports, clickhouse: ClickHouse
+) -> None:
+    """With zeros where nothing was; the day on which clocks go back has 25 hours."""
+    await parts.store(clickhouse, [parts.click(1, unix_timestamp=1_762_063_200)], 0)
+    day = {"columns": parts.columns("offer"), "timezone_id": 80}
+    found = await entity(reports, **day, **{"from": "2025-11-02", "to": "2025-11-02"})
+    series = [(item["unix"], item["reporting"]["total_click"]) for item in found["performance"]]
+    begin = 1_762_056_000
+    assert series == [(begin + 3_600 * i, int(i == 2)) for i in range(25)]
+    found = await entity(reports, **day, **{"from": "2025-11-01", "to": "2025-11-05"})
+    assert [item["unix"] for item in found["performance"]] == [
+        1_761_969_600,
+        begin,
+        *(1_762_146_000 + 86_400 * i for i in range(3)),
+    ]
+
+
+async def test_all_zones_group_facts_as_zoneinfo_does(
+    reports: Reports, clickhouse: ClickHouse
+) -> None:
+    """By hour and by date, around the days on which clocks change; the soak takes all 99."""
+    sundays = (1_759_622_400, *parts.EDGES, 1_775_347_200)
+    moments = [day + quarter * 900 for day in sundays for quarter in range(-8, 120, 2)]
+    log = [parts.click(i, unix_timestamp=moment) for i, moment in enumerate(moments)]
+    await parts.store(clickhouse, log, 0)
+    facts = parts.facts(log, ME)
+    body = {"from": "2025-09-01", "to": "2026-04-30"}
+    for zone in random.Random(15).sample(list(TIMEZONES.values()), count(6, 99)):
+        for name in ("hour", "date"):
+            rows = await parts.table(
+                reports, ME, columns=parts.columns(name), timezone_id=zone.timezone_id, **body
+            )
+            got = {(row["columns"][0]["id"],): row["reporting"]["total_click"] for row in rows}
+            wanted = parts.recount(facts, (name,), zone.info, lambda _: True)
+            assert got == {key: sums["total_click"] for key, sums in wanted.items()}, zone.name
+
+
+async def test_ratios_of_the_engine_are_those_of_exact_arithmetic(clickhouse: ClickHouse) -> None:
+    """Rounded half up, also where a double would fall on the other side."""
+    chance = random.Random(14)
+    cases = [
+        (1, 8, Decimal("0.005")),
+        (5, 46, Decimal("-28202.015")),
+        (7, 9, Decimal(0)),
+        (3, 0, Decimal(1)),
+    ]
+    cases += [
+        (
+            chance.randrange(10**6),
+            chance.choice((1, 2, 8, 16, 40, 125, chance.randrange(1, 10**6))),
+            Decimal(chance.randrange(-(10**15), 10**15)).scaleb(-6),
+        )
+        for _ in range(count(300, 20_000))
+    ]
+    rows = ", ".join(
+        f"({cv}, {clicks}, toDecimal128('{earned}', 6))" for cv, clicks, earned in cases
+    )
+    sql = (
+        f"SELECT {RATIOS['cvr'].sql}, {RATIOS['rpc'].sql} FROM (SELECT tupleElement(each, 1) AS cv,"
+        f" tupleElement(each, 2) AS total_click, tupleElement(each, 3) AS revenue FROM"
+        f" (SELECT arrayJoin([{rows}]) AS each))"
+    )
+    for (cv, clicks, earned), found in zip(cases, await clickhouse.query(sql), strict=True):
+        sums = {"cv": cv, "total_click": clicks, "revenue": earned}
+        assert found == (RATIOS["cvr"].of(sums), RATIOS["rpc"].of(sums)), sums
