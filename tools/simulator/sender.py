@@ -19,10 +19,12 @@ from shared.topics import (
     NETWORK_OFFERS,
     NETWORK_PARTNERS,
     NETWORK_PROFILE,
+    NETWORK_RATES,
     TRACKING,
 )
 from tools.simulator.cast import Cast
 from tools.simulator.ledger import Ledger, Queued
+from tools.simulator.rates import rates
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +91,9 @@ class Sender:
 def _announcements(cast: Cast, now: float) -> Iterable[Outgoing]:
     for network in cast.networks:
         yield _announcement(NETWORK_PROFILE.name, f"{network.network_id}", network, now)
+    for rate in rates(cast.networks, now):
+        key = f"{rate.network_id}:{rate.currency_id}:{rate.date}"
+        yield _announcement(NETWORK_RATES.name, key, rate, now)
     for partner in cast.partners:
         key = f"{partner.network_id}:{partner.network_affiliate_id}"
         yield _announcement(NETWORK_PARTNERS.name, key, partner, now)
