@@ -78,10 +78,31 @@ CHANGES: Final = object_schema(
     "changes",
     "paging",
 )
+_EXAMPLE: Final[Schema] = {
+    "changes": [
+        {
+            "conversion_id": "0c7a4d3a1b2e4f5d8c9b7a6e5d4c3b2a",
+            "version": 2,
+            "kind": "changed",
+            "changed": ["status"],
+            "status": "rejected",
+            "is_scrub": False,
+            "is_counted": False,
+            "hold": None,
+            "unix_timestamp": 1_793_600_000,
+            "conversion": {
+                "conversion_id": "0c7a4d3a1b2e4f5d8c9b7a6e5d4c3b2a",
+                "conversion_unix_timestamp": 1_793_500_000,
+                "revenue": 25.996,
+            },
+        }
+    ],
+    "paging": {"next_cursor": "AgAAAAAAAAABAAAAAAAAAAo", "has_more": False},
+}
 _GONE: Final = object_schema(
     {"Error": TEXT, "error": TEXT, "message": TEXT, "oldest": TEXT}, "error", "oldest"
 )
-ANSWERS: Final[dict[int | str, Schema]] = answer(CHANGES) | {
+ANSWERS: Final[dict[int | str, Schema]] = answer(CHANGES | {"example": _EXAMPLE}) | {
     410: {
         "description": (
             "What follows the cursor is not kept any more; the text says how many days are."

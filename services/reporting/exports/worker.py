@@ -114,7 +114,7 @@ class Worker:
         selection = job.selection
         if not await self.folder.begin(job):
             job = replace(job, day=0, after_id="", rows=0, bytes=0)
-            if selection.header:
+            if selection.header or job.is_gzip:  # nothing compressed is still a member
                 job = replace(job, bytes=await self.folder.append(job, selection.header))
         others = await self.store.used_by_others(job)
         began = self.clock.monotonic()

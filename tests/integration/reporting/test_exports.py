@@ -138,7 +138,9 @@ async def test_a_csv_has_one_header_and_counts_rows_with_line_ends_in_them(made:
     """Not compressed if so asked; nothing but the header where there is no row."""
     wanted = CONVERSIONS | {"format": "csv", "gzip": False}
     export_id = await made.create(wanted)
-    empty = await made.create(wanted | {"from": "2026-01-01", "to": "2026-01-02"})
+    never = {"from": "2026-01-01", "to": "2026-01-02"}
+    empty = await made.create(wanted | never)
+    compressed = await made.create(CONVERSIONS | never)
     while await made.worker.work_once():
         pass
     _, raw = await made.file(export_id)
@@ -148,6 +150,9 @@ async def test_a_csv_has_one_header_and_counts_rows_with_line_ends_in_them(made:
     assert {line["sub1"] for line in lines} == {f'a,"{i}"\n☃' for i in range(30) if i % 7 != 0}
     _, nothing = await made.file(empty)
     assert nothing == raw.split(b"\n", 1)[0] + b"\n"
+    _, member = await made.file(compressed)
+    assert member.startswith(b"\x1f\x8b")
+    assert gzip.decompress(member) == b""
 
 
 class _DyingBulk:
