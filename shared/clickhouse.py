@@ -3,6 +3,7 @@
 Embedded is the ClickHouse engine in this process (chdb) with a folder on disk; `CLICKHOUSE_URL`
 chooses a server instead. The driver is synchronous, so calls run on a few threads, each with a
 connection of its own; a call whose task is cancelled, or whose time is up, is killed by its tag.
+Queries wait for a connection in fair turns (`shared.turns`).
 
 Traps that the callers rely on being handled here: one process may use a folder, and a process one
 folder; an embedded insert goes through a temporary file, which a killed process leaves behind.
@@ -14,7 +15,7 @@ import logging
 import re
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -23,7 +24,8 @@ from typing import Any, Final, TypeVar
 import clickhouse_connect
 from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError
 
-from shared.errors import InvalidError, SetupError, UnavailableError
+from shared.errors import InvalidError, OverloadedError, SetupError, UnavailableError
+from shared.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +36,12 @@ Client = Any
 READERS: Final = 3
 WRITERS: Final = 2
 QUERY_SECONDS: Final = 20.0
+WRITE_WAIT_SECONDS_MAX: Final = 60.0
 KILL_SECONDS: Final = 5.0
 """After its own limit a query gets this long to end by itself."""
+_TIMEOUT: Final = 159
+_MEMORY: Final = 241
+_HOLDER: Final = "held"
 _NAME: Final = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 
 ENGINE: Final = {
@@ -58,7 +64,9 @@ QUERY_SETTINGS: Final = {
     "max_bytes_before_external_sort": 150 << 20,
     "max_threads": 2,
     "use_uncompressed_cache": 0,
+    "do_not_merge_across_partitions_select_final": 1,
 }
+"""The last holds where a row's partition follows from its primary key, as in all our tables."""
 TEXT_SETTINGS: Final = {
     "output_format_json_quote_64bit_integers": 0,
     "output_format_json_quote_decimals": 0,
@@ -91,12 +99,15 @@ def translated(doing: str) -> Iterator[None]:
 
     Raises:
         InvalidError: the data cannot be stored as it is.
+        OverloadedError: a query takes more time or memory than it may.
         UnavailableError: the server or its connection failed; it may recover.
     """
     try:
         yield
     except DatabaseError as error:
         code = getattr(error, "code", None)
+        if code in (_TIMEOUT, _MEMORY):
+            raise _too_costly(code) from error
         if code in _REFUSED:
             raise InvalidError(f"{doing}: {_first_line(error)}") from error
         if code in _PASSING or code is None:
@@ -106,8 +117,62 @@ def translated(doing: str) -> Iterator[None]:
         raise UnavailableError(f"{doing}: ClickHouse: {_first_line(error)}") from error
 
 
+def _too_costly(code: int) -> OverloadedError:
+    what = "time" if code == _TIMEOUT else "memory"
+    return OverloadedError(
+        f"The answer takes more {what} than one request may; ask for fewer days, for fewer columns "
+        "or for less by filters",
+        retry_after_seconds=5,
+    )
+
+
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [repr(error)])[0][:500]
+
+
+class _Connections:
+    """Connections that are lent in fair turns, to one caller at a time each."""
+
+    def __init__(self, connect: Callable[[], Client], count: int, turns: Turns) -> None:
+        self.count = count
+        self._connect = connect
+        self._free = [connect() for _ in range(count)]
+        self._turns = turns
+
+    @property
+    def waiting(self) -> int:
+        """How many callers wait."""
+        return self._turns.waiting
+
+    async def take(self, who: Hashable, database: str) -> Client:
+        """A free one of `database`, once it is `who`'s turn."""
+        await self._turns.take(who)
+        client = self._free.pop()
+        if client.database == database:
+            return client
+        try:
+            with translated("connecting to ClickHouse"):
+                return await asyncio.to_thread(self._renewed, client, database)
+        except BaseException:
+            self.give_back(who, client)
+            raise
+
+    def give_back(self, who: Hashable, client: Client) -> None:
+        """The call has really ended."""
+        self._free.append(client)
+        self._turns.give_back(who)
+
+    def close(self) -> None:
+        """Close all; none is lent."""
+        while self._free:
+            self._free.pop().close()
+
+    def _renewed(self, client: Client, database: str) -> Client:
+        """An embedded connection cannot leave a database that has been dropped meanwhile."""
+        renewed = self._connect()
+        renewed.database = database
+        client.close()
+        return renewed
 
 
 class ClickHouse:
@@ -126,23 +191,34 @@ class ClickHouse:
         is_embedded: bool,
         readers: int,
         writers: int,
+        query_seconds: float = QUERY_SECONDS,
+        whose: Callable[[Mapping[str, Any]], Hashable] | None = None,
+        spent: Callable[[int, int], None] = lambda _rows, _bytes: None,
     ) -> None:
         self.database = database
         self.is_embedded = is_embedded
+        self._query_seconds = query_seconds
+        self._whose = whose
+        self._spent = spent
+        self._connect = connect
         self._threads = ThreadPoolExecutor(readers + writers + 1, thread_name_prefix="clickhouse")
-        self._readers: asyncio.Queue[Client] = asyncio.Queue()
-        self._writers: asyncio.Queue[Client] = asyncio.Queue()
-        for queue, count in ((self._readers, readers), (self._writers, writers)):
-            for _ in range(count):
-                queue.put_nowait(connect())
+        self._readers = _Connections(
+            connect, readers, Turns(readers, each_max=None if whose else readers)
+        )
+        self._writers = _Connections(
+            connect,
+            writers,
+            Turns(writers, each_max=writers, wait_seconds_max=WRITE_WAIT_SECONDS_MAX),
+        )
         self._killer = connect()
+        self._killer.database = None
 
     async def query(
         self,
         sql: str,
         parameters: Mapping[str, Any] | None = None,
         *,
-        seconds: float = QUERY_SECONDS,
+        seconds: float | None = None,
         settings: Mapping[str, Any] | None = None,
         texts_as_bytes: bool = False,
     ) -> Sequence[tuple[Any, ...]]:
@@ -151,13 +227,15 @@ class ClickHouse:
         Args:
             sql: with parameters as `{name:Type}`, which are bound by the server.
             parameters: their values.
-            seconds: limit of its run; beyond it the query is killed.
+            seconds: limit of its run, beyond which it is killed; None for the usual one.
             settings: more of the engine's.
             texts_as_bytes: leave texts as they are stored, UTF-8, rather than decode them.
 
         Raises:
+            OverloadedError: it takes more time or memory than it may, or waits too long.
             UnavailableError: ClickHouse does not answer in time.
         """
+        seconds = seconds or self._query_seconds
         chosen = QUERY_SETTINGS | {"max_execution_time": seconds} | dict(settings or {})
         formats = {"String": "bytes"} if texts_as_bytes else None
         tag = _tag()
@@ -169,10 +247,13 @@ class ClickHouse:
                 settings=chosen,
                 query_formats=formats,
             )
+            cost = result.summary
+            self._spent(int(cost.get("read_rows", 0)), int(cost.get("read_bytes", 0)))
             rows: Sequence[tuple[Any, ...]] = result.result_rows
             return rows
 
-        return await self._timed(self._readers, work, tag, seconds)
+        who = self._whose(parameters or {}) if self._whose else None
+        return await self._timed(self._readers, work, who=who, tag=tag, seconds=seconds)
 
     async def text(
         self,
@@ -205,7 +286,8 @@ class ClickHouse:
             )
             return found
 
-        return await self._timed(self._readers, work, tag, seconds)
+        who = self._whose(parameters or {}) if self._whose else None
+        return await self._timed(self._readers, work, who=who, tag=tag, seconds=seconds)
 
     async def insert(self, table: str, rows: bytes, *, seconds: float = 60.0) -> None:
         """Insert JSON objects, one after another, as they are.
@@ -214,14 +296,14 @@ class ClickHouse:
             InvalidError: some row cannot be stored; none was.
             UnavailableError: ClickHouse did not confirm; the rows may or may not be there.
         """
-        target = f"{self.database}.{table}"
 
         def work(client: Client) -> None:
+            target = f"{client.database}.{table}"
             client.raw_insert(
                 target, insert_block=rows, fmt="JSONEachRow", settings=INSERT_SETTINGS
             )
 
-        await self._timed(self._writers, work, "", seconds)
+        await self._timed(self._writers, work, seconds=seconds)
 
     async def command(self, sql: str, *, seconds: float = 60.0) -> None:
         """Run a statement that returns nothing.
@@ -229,27 +311,36 @@ class ClickHouse:
         Raises:
             UnavailableError: ClickHouse does not answer in time.
         """
-        await self._timed(self._writers, lambda client: client.command(sql), "", seconds)
+        await self._timed(self._writers, lambda client: client.command(sql), seconds=seconds)
 
     async def _timed(
-        self, clients: asyncio.Queue[Client], work: Callable[[Client], T], tag: str, seconds: float
+        self,
+        connections: _Connections,
+        work: Callable[[Client], T],
+        *,
+        seconds: float,
+        who: Hashable = None,
+        tag: str = "",
     ) -> T:
+        """The outcome of `work` on a connection; it may wait for one and then run for `seconds`."""
+        client = await connections.take(who, self.database)
         try:
             async with asyncio.timeout(seconds + KILL_SECONDS):
                 with translated("asking ClickHouse" if tag else "writing to ClickHouse"):
-                    return await self._run(clients, work, tag)
+                    return await self._run(
+                        work, client, lambda: connections.give_back(who, client), tag
+                    )
         except TimeoutError as error:
             raise UnavailableError("ClickHouse: no answer in time") from error
 
     async def _run(
-        self, clients: asyncio.Queue[Client], work: Callable[[Client], T], tag: str
+        self, work: Callable[[Client], T], client: Client, give_back: Callable[[], None], tag: str
     ) -> T:
         """Run `work` on a thread; its connection is free again once it has really ended."""
-        client = await clients.get()
         future = asyncio.get_running_loop().run_in_executor(self._threads, work, client)
 
         def ended(done: "asyncio.Future[T]") -> None:
-            clients.put_nowait(client)
+            give_back()
             if not done.cancelled():
                 done.exception()  # it has been seen, even if nobody waits any more
 
@@ -260,6 +351,54 @@ class ClickHouse:
             if tag and not future.done():
                 self._threads.submit(self._kill, tag)
             raise
+
+    def use(self, database: str) -> None:
+        """Ask and write another database from the next call on; calls that run end where they are.
+
+        Raises:
+            SetupError: it is no plain identifier.
+        """
+        if not _NAME.fullmatch(database):
+            raise SetupError(
+                f"ClickHouse database {database!r}: use lower-case letters, digits, _."
+            )
+        self.database = database
+
+    @asynccontextmanager
+    async def writes_held(self) -> AsyncIterator[None]:
+        """No insert and no command runs inside the block, nor begins; they wait for its end."""
+        held = [
+            await self._writers.take(_HOLDER, self.database) for _ in range(self._writers.count)
+        ]
+        try:
+            yield
+        finally:
+            for client in held:
+                self._writers.give_back(_HOLDER, client)
+
+    @asynccontextmanager
+    async def beside(self, database: str) -> AsyncIterator["ClickHouse"]:
+        """Another database of the same engine or server, created if it is missing."""
+        await self.command(f"CREATE DATABASE IF NOT EXISTS {database}")
+        other = await asyncio.to_thread(
+            lambda: ClickHouse(
+                self._connect,
+                database="default",
+                is_embedded=self.is_embedded,
+                readers=1,
+                writers=2,
+            )
+        )
+        other.use(database)
+        try:
+            yield other
+        finally:
+            await other.aclose()
+
+    @property
+    def queries_waiting(self) -> int:
+        """How many queries wait for their turn."""
+        return self._readers.waiting
 
     def _kill(self, tag: str) -> None:
         try:
@@ -273,10 +412,14 @@ class ClickHouse:
 
     def _close(self) -> None:
         self._threads.shutdown(wait=True)
-        for queue in (self._readers, self._writers):
-            while not queue.empty():
-                queue.get_nowait().close()
+        self._readers.close()
+        self._writers.close()
         self._killer.close()
+
+
+def _require_name(database: str) -> None:
+    if not _NAME.fullmatch(database):
+        raise SetupError(f"ClickHouse database {database!r}: use lower-case letters, digits, _.")
 
 
 def _tag() -> str:
@@ -291,6 +434,9 @@ async def open_clickhouse(
     url: str | None = None,
     readers: int = READERS,
     writers: int = WRITERS,
+    query_seconds: float = QUERY_SECONDS,
+    whose: Callable[[Mapping[str, Any]], Hashable] | None = None,
+    spent: Callable[[int, int], None] = lambda _rows, _bytes: None,
 ) -> AsyncIterator[ClickHouse]:
     """The database `database`, created if it is missing.
 
@@ -300,12 +446,15 @@ async def open_clickhouse(
         url: `http[s]://user:password@host:port` of a server; None for the embedded engine.
         readers: how many queries run at once.
         writers: how many inserts run at once.
+        query_seconds: how long a query may run unless it says otherwise.
+        whose: by a query's parameters, who asks: each has a fair share of the readers. Without
+            it all queries are one asker's, who may have all of them.
+        spent: told the rows and bytes that each query has read; called on a thread.
 
     Raises:
         SetupError: another process has the folder, or the server does not answer.
     """
-    if not _NAME.fullmatch(database):
-        raise SetupError(f"ClickHouse database {database!r}: use lower-case letters, digits, _.")
+    _require_name(database)
     with _folder(path) if url is None else _no_folder():
 
         def open_all() -> ClickHouse:
@@ -322,6 +471,9 @@ async def open_clickhouse(
                 is_embedded=url is None,
                 readers=readers,
                 writers=writers,
+                query_seconds=query_seconds,
+                whose=whose,
+                spent=spent,
             )
             first.close()
             return opened

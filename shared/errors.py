@@ -10,6 +10,7 @@
     │   └── GoneError              410
     ├── TooManyError               a limit was met                    429 + Retry-After
     ├── UnavailableError           a dependency may recover           503, or retried in place
+    │   └── OverloadedError        the caller asks for too much       503, and told so
     ├── LostOwnershipError         another member owns the partition  drop the work in flight
     ├── FencedError                a successor publishes now          end this process
     └── SetupError                 the process cannot start           one message, exit status 2
@@ -107,6 +108,10 @@ class UnavailableError(PorticoError):
     ) -> None:
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
+
+
+class OverloadedError(UnavailableError):
+    """The answer costs more than may be spent on it now; the caller is told this message."""
 
 
 class LostOwnershipError(PorticoError):

@@ -20,6 +20,7 @@ from starlette.exceptions import HTTPException
 from shared.clock import Clock, SystemClock
 from shared.errors import (
     GoneError,
+    OverloadedError,
     PorticoError,
     RejectedError,
     TooManyError,
@@ -73,7 +74,7 @@ def error_response(error: PorticoError, request_id: str = "") -> Response:
     text = error.message
     if isinstance(error, UnavailableError):
         log.warning("unavailable", extra={"reason": text, "request_id": request_id})
-        text = "Temporarily unavailable."
+        text = text if isinstance(error, OverloadedError) else "Temporarily unavailable."
     place = {"oldest": error.oldest} if isinstance(error, GoneError) and error.oldest else {}
     return JsonResponse(error_body(text, **place), status_code=status, headers=headers)
 

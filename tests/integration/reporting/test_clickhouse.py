@@ -1,15 +1,18 @@
 """Protects the edge to ClickHouse: its errors are ours, its limits hold, its folder is one's own."""
 
 import asyncio
+import socket
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import pytest
+import uvicorn
 
 from shared.clickhouse import ClickHouse, open_clickhouse
-from shared.errors import InvalidError, SetupError, UnavailableError
+from shared.errors import InvalidError, OverloadedError, SetupError
+from shared.hangup import HangUp
 
 ENDLESS = "SELECT count() FROM numbers(1000000000000) WHERE sipHash64(number) = 0"
 RUNNING = "SELECT count() FROM system.processes WHERE query LIKE '%sipHash64(number)%'"
@@ -24,8 +27,8 @@ async def none_running(clickhouse: ClickHouse) -> None:
 
 
 async def test_a_query_beyond_its_time_is_killed(clickhouse: ClickHouse) -> None:
-    """The caller is told to come again, and the engine is free."""
-    with pytest.raises(UnavailableError, match="Timeout exceeded"):
+    """The caller is told to ask for less, and the engine is free."""
+    with pytest.raises(OverloadedError, match="more time than one request may; ask for fewer days"):
         await clickhouse.query(ENDLESS, seconds=0.3)
     await none_running(clickhouse)
 
@@ -41,6 +44,53 @@ async def test_a_query_whose_caller_is_gone_is_killed(clickhouse: ClickHouse) ->
     assert all(task.cancelled() for task in asking)
     await none_running(clickhouse)
     assert await asyncio.gather(*(clickhouse.query("SELECT 1") for _ in range(8))) == [[(1,)]] * 8
+
+
+async def test_a_partner_who_hangs_up_ends_their_query(clickhouse: ClickHouse) -> None:
+    """Over a real connection: when it closes, the query is killed, long before its time is up."""
+
+    async def app(_scope, receive, _send) -> None:
+        await receive()
+        await clickhouse.query(ENDLESS, seconds=60)
+
+    config = uvicorn.Config(HangUp(app), lifespan="off", log_config=None)
+    server = uvicorn.Server(config)
+    listener = socket.create_server(("127.0.0.1", 0))
+    serving = asyncio.ensure_future(server._serve([listener]))
+    _, writer = await asyncio.open_connection(*listener.getsockname())
+    writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    while list(await clickhouse.query(RUNNING)) != [(2,)]:
+        await asyncio.sleep(0.02)
+    writer.close()
+    await none_running(clickhouse)
+    server.should_exit = True
+    await serving
+
+
+async def test_one_partners_queries_leave_others_their_turn(
+    clickhouse_folder: Path, database: str
+) -> None:
+    """A partner with more long queries than there are readers delays nobody else's short one."""
+    async with open_clickhouse(
+        path=clickhouse_folder,
+        database=database,
+        readers=2,
+        whose=lambda values: values.get("partner"),
+    ) as clickhouse:
+        greedy = [
+            asyncio.ensure_future(clickhouse.query(ENDLESS, {"partner": 1}, seconds=60))
+            for _ in range(4)
+        ]
+        while clickhouse.queries_waiting != 3:
+            await asyncio.sleep(0.01)
+        for _ in range(3):
+            assert await clickhouse.query("SELECT 1", {"partner": 2}) == [(1,)]
+        assert clickhouse.queries_waiting == 3
+        for task in greedy:
+            task.cancel()
+        await asyncio.wait(greedy)
+        await none_running(clickhouse)
+        await clickhouse.command(f"DROP DATABASE {database}")
 
 
 async def test_parameters_are_values_and_never_sql(clickhouse: ClickHouse) -> None:
