@@ -129,6 +129,22 @@ def _home(key: bytes, partitions: int) -> int:
     return partition_for(key, partitions)
 
 
+def require_home(record: Record[bytes, bytes], partitions: int) -> None:
+    """Prove that a record is in the partition of its key, of so many.
+
+    Raises:
+        InvalidError: it is elsewhere, or has no key.
+    """
+    if record.key is None:
+        raise InvalidError("no key: nothing says whose record it is")
+    home = _home(record.key, partitions)
+    if home != record.partition:
+        raise InvalidError(
+            f"misplaced: key {record.key!r} belongs in partition {home} of "
+            f"{partitions}; the producer must use the murmur2 partitioner"
+        )
+
+
 class Lane(Generic[E]):
     """The partition's task.
 
@@ -275,7 +291,7 @@ class Lane(Generic[E]):
             if number % CHECKED_AT_ONCE == 0:
                 await self._clock.sleep(0)
             try:
-                self._check_placement(record)
+                require_home(record, self._partition_count)
                 items.append(Item(self._work.check(record), record))
             except RejectedError as error:
                 self._letters.accepted(self.partition, len(items) - passed)
@@ -283,16 +299,6 @@ class Lane(Generic[E]):
                 await self._put_aside(record, error.message)
         self._letters.accepted(self.partition, len(items) - passed)
         return items
-
-    def _check_placement(self, record: Record[bytes, bytes]) -> None:
-        if record.key is None:
-            raise InvalidError("no key: nothing says whose record it is")
-        home = _home(record.key, self._partition_count)
-        if home != record.partition:
-            raise InvalidError(
-                f"misplaced: key {record.key!r} belongs in partition {home} of "
-                f"{self._partition_count}; the producer must use the murmur2 partitioner"
-            )
 
     async def _write(self, items: Sequence[Item[E]], next_offset: int) -> None:
         """Store `items` and the offset behind them; what can never be stored is put aside."""

@@ -37,7 +37,7 @@ from shared.kafka import (
     topic_ids,
     translated,
 )
-from shared.lag import LagMonitor, ProjectionMetrics, Stored
+from shared.lag import Lag, LagMonitor, ProjectionMetrics, Stored
 from shared.lane import DeadLetters, Lane, TooManyRefusedError, Work, retried
 from shared.sinks import OFFSETS_DDL, ClickHouseSink, PostgresSink, Sink
 from shared.topics import Topic
@@ -235,6 +235,10 @@ class Projection(Generic[E]):
         if not found.through_ms:
             raise UnavailableError(f"{self._work.group} does not know yet how far {where} is")
         return found
+
+    def lags(self) -> Mapping[TopicPartition, Lag]:
+        """How far each partition is behind, whoever has it, as last read."""
+        return self._monitor.latest
 
     def topic_id(self, topic: str) -> bytes:
         """The 16 bytes that name `topic` for as long as it exists; a recreated one has others.

@@ -44,14 +44,15 @@ async def running(settings: ReportingSettings) -> AsyncIterator[httpx.AsyncClien
     service = build(settings)
     lifecycle = Lifecycle()
     async with service.open(lifecycle) as app, asyncio.TaskGroup() as tasks:
-        for name, work in lifecycle._tasks:
-            tasks.create_task(work(), name=name)
+        works = [tasks.create_task(work(), name=name) for name, work in lifecycle._tasks]
         while lifecycle.missing():
             await asyncio.sleep(0.02)
         async with _client(app) as client:
             yield client
         for drain in lifecycle.drains:
             await drain()
+        for work in works:
+            work.cancel()
 
 
 def _client(app: AsgiApp) -> httpx.AsyncClient:

@@ -6,6 +6,7 @@ from typing import Final
 
 from fastapi import FastAPI
 
+from services.reporting import operating
 from services.reporting.asking.answers import Through
 from services.reporting.catalog import api as catalog_api
 from services.reporting.catalog import handlers as catalog
@@ -20,8 +21,9 @@ from services.reporting.exports.files import Folder
 from services.reporting.exports.handlers import Exports
 from services.reporting.exports.store import ExportStore, WorkStore
 from services.reporting.exports.worker import LOW_PRIORITY, Bounds, Worker
+from services.reporting.facts.generations import Generations
 from services.reporting.facts.intake import check_fact, check_rate
-from services.reporting.facts.tables import RATES, RETENTION_DAYS, TABLE_OF_TOPIC, prepare
+from services.reporting.facts.tables import RATES, TABLE_OF_TOPIC
 from services.reporting.meta import api as meta_api
 from services.reporting.meta.handlers import Lists
 from services.reporting.metrics import ReportingMetrics
@@ -39,6 +41,7 @@ from shared.clickhouse import ClickHouse, open_clickhouse
 from shared.clock import SystemClock
 from shared.config import load
 from shared.events import partner_key
+from shared.hangup import HangUp
 from shared.http import AsgiApp, IdentityCheck, new_app
 from shared.identity import IdentitySigner
 from shared.postgres import Pool, migrate, open_pool
@@ -84,9 +87,14 @@ async def _opened(
             database=settings.clickhouse_database,
             url=url.get_secret_value() if url is not None else None,
             readers=settings.queries_max,
+            query_seconds=settings.query_seconds,
+            whose=lambda values: (values.get("network"), values.get("partner")),
+            spent=metrics.spent,
         )
     )
-    await prepare(clickhouse, settings.clickhouse_engine)
+    generations = Generations(clickhouse)
+    await generations.resume()
+    await operating.prepared(settings)(clickhouse)
     facts = _facts(settings, clickhouse, metrics)
     rates = _rates(settings, clickhouse, metrics)
     things = _things(settings, pool, metrics)
@@ -106,7 +114,8 @@ async def _opened(
     )
     app.include_router(reports_api.router(reports, identity))
     _add_rows(app, clickhouse, metrics, reports, identity)
-    _add_changes(app, clickhouse, metrics, facts, identity)
+    changes = ChangeStore(clickhouse, metrics.read_seconds)
+    _add_changes(app, changes, facts, identity, kept_days=settings.conversions_days)
     _add_things(app, store, things, Traffic(reports, CLOCK), identity)
     _add_exports(
         app,
@@ -117,6 +126,10 @@ async def _opened(
         through=reports.through,
         identity=identity,
     )
+    operating.add(
+        lifecycle, app, clickhouse, generations, facts, settings=settings, metrics=metrics
+    )
+    app.add_middleware(HangUp)
     return app
 
 
@@ -204,10 +217,11 @@ def _add_rows(
 
 def _add_changes(
     app: FastAPI,
-    clickhouse: ClickHouse,
-    metrics: ReportingMetrics,
+    store: ChangeStore,
     facts: Projection[None],
     identity: IdentityCheck,
+    *,
+    kept_days: int,
 ) -> None:
     topic = topics.CONVERSIONS.name
 
@@ -216,8 +230,7 @@ def _add_changes(
         stored = facts.stored(topic, facts.partition_of(topic, key))
         return Horizon(facts.topic_id(topic), stored.offset, stored.through_ms)
 
-    store = ChangeStore(clickhouse, metrics.read_seconds)
-    changes = Changes(store, horizon, CLOCK, kept_days=RETENTION_DAYS)
+    changes = Changes(store, horizon, CLOCK, kept_days=kept_days)
     app.include_router(changes_api.router(changes, identity))
 
 

@@ -35,7 +35,12 @@ class ReportingSettings(IdentitySettings, ServiceSettings):
     id; a cluster sets `ReplicatedReplacingMergeTree(<path>, <replica>, {version})`."""
 
     queries_max: int = Field(3, ge=1, le=64)
-    """Reports that run at once; others wait. Each may use two threads and 300 MB."""
+    """Reports that run at once; others wait in fair turns, and a partner never has all of them.
+    Each may use two threads and 300 MB."""
+
+    query_seconds: float = Field(20.0, gt=0, le=300)
+    """How long a report may run; beyond it the partner is told to ask for less. Stay below the
+    gateway's time-out, or its answer comes first."""
 
     export_header_if_empty: bool = True
     """Whether a CSV export without rows has its header line; without it the body is empty."""
@@ -60,3 +65,12 @@ class ReportingSettings(IdentitySettings, ServiceSettings):
 
     exports_kept_days: float = Field(7, gt=0)
     """How long an export is kept once it has ended, in days."""
+
+    clicks_days: int = Field(400, ge=1)
+    """How long clicks are kept, by the day they happened; applied at every start."""
+
+    impressions_days: int = Field(400, ge=1)
+    """Likewise impressions."""
+
+    conversions_days: int = Field(400, ge=1)
+    """Likewise conversions, and the feed of their changes."""

@@ -8,7 +8,7 @@ import sys
 import typer
 
 from shared.errors import PorticoError, SetupError, UnavailableError
-from tools.cli import audit, feed, firehose, keys, run, token, topics
+from tools.cli import audit, feed, firehose, keys, reporting, run, token, topics
 
 app = typer.Typer(
     help="Operate Portico: partners' API access to an affiliate network's data.",
@@ -23,6 +23,7 @@ app.command()(feed.feed)
 app.add_typer(keys.app, name="keys")
 app.add_typer(firehose.app, name="firehose")
 app.add_typer(audit.app, name="audit")
+app.add_typer(reporting.app, name="reporting")
 app.add_typer(topics.app, name="topics")
 
 EXIT_REFUSED = 1

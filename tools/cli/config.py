@@ -36,6 +36,9 @@ class CliSettings(BaseSettings):
     firehose: str = ""
     """Base URL of the door of streams."""
 
+    reporting: str = ""
+    """Base URL of the reporting service itself, which answers operators on its own machine only."""
+
     kafka_bootstrap: str = shared_field("KAFKA_BOOTSTRAP", "")
     """`host:port` of Kafka."""
 
@@ -50,6 +53,9 @@ class CliSettings(BaseSettings):
 
     firehose_port: int = shared_field("FIREHOSE_PORT", 8083)
     """Where the door of streams is, likewise."""
+
+    reporting_port: int = shared_field("REPORTING_PORT", 8082)
+    """Where the reporting service is, likewise."""
 
     kafka_port: int = shared_field("KAFKA_PORT", 19_092)
     """Where Kafka is, likewise."""
@@ -70,6 +76,7 @@ def settings() -> CliSettings:
     running = _running(chosen.home)
     defaults = {
         "gateway": f"http://127.0.0.1:{chosen.gateway_port}",
+        "reporting": f"http://127.0.0.1:{chosen.reporting_port}",
         "firehose": f"http://127.0.0.1:{chosen.firehose_port}",
         "kafka_bootstrap": f"127.0.0.1:{chosen.kafka_port}",
     }

@@ -73,3 +73,47 @@ async def test_a_row_that_the_store_refuses_is_put_aside_alone(
     letters = await parts.read_all(kafka_bootstrap, f"{topic.name}.dead")
     assert sorted(number_of(letter.value) for letter in letters) == [33, 34]
     assert await count_of(facts) == 98
+
+
+class _Stalling(ClickHouseSink[parts.events.Click]):
+    """A sink in which one partition stands still until it is let go."""
+
+    def __init__(self, clickhouse: ClickHouse, topic: str, stalled: int) -> None:
+        super().__init__(clickhouse, {topic: tables.CLICKS})
+        self.stalled = stalled
+        self.go_on = asyncio.Event()
+
+    async def write(self, partition, items, next_offset) -> None:
+        if partition.partition == self.stalled:
+            await self.go_on.wait()
+        await super().write(partition, items, next_offset)
+
+
+async def test_a_stalled_partition_holds_back_its_freshness_alone(
+    kafka_bootstrap: str, facts: ClickHouse, unique: Unique
+) -> None:
+    """Its answers are never said to be newer than its first fact that is not stored."""
+    topic = parts.tracked_topic(unique("clicks"))
+    await parts.create(kafka_bootstrap, topic)
+    await parts.send_clicks(kafka_bootstrap, topic.name, range(80))
+    records = await parts.read_all(kafka_bootstrap, topic.name)
+    stalled = records[0].partition
+    waiting = [record for record in records if record.partition == stalled]
+    others = {record.partition for record in records} - {stalled}
+    sink = _Stalling(facts, topic.name, stalled)
+    projection = parts.projection(kafka_bootstrap, unique("group"), [topic], sink)
+    async with parts.running(projection):
+        await until_stored(facts, len(records) - len(waiting))
+        sent = time.time()
+        deadline = time.monotonic() + 60
+        while min(projection.through(topic.name, each) for each in others) < sent:
+            assert projection.through(topic.name, stalled) < waiting[0].timestamp / 1000
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.02)
+        assert projection.through(topic.name, stalled) < waiting[0].timestamp / 1000
+        assert projection.through_all() < waiting[0].timestamp / 1000
+        sink.go_on.set()
+        while projection.through(topic.name, stalled) < sent:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.02)
+        assert await count_of(facts) == len(records)
