@@ -5,7 +5,7 @@ the key has one, `label<i>`. Values are bound, never part of the text.
 """
 # ruff: noqa: S608 - see above
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -106,19 +106,20 @@ class Grouping:
         return [f"id{i}" for i in range(len(self.keys))]
 
     def groups(self) -> str:
-        """A SELECT of the groups, in parentheses; `unpriced` tells an amount without a rate."""
+        """A SELECT of the groups, in parentheses; `unpriced` tells an amount without a rate.
+
+        Each kind of fact is grouped by itself and only by what it counts, then the three are added
+        up: so a click costs the sums of a click, and few rows have zeros.
+        """
         labels = [
-            f"argMaxIf(label{i}, stamp, label{i} != '') AS label{i}_"
-            for i, key in enumerate(self.keys)
-            if key.label
+            f"argMaxIf(label{i}, stamp{i}, label{i} != '') AS label{i}_" for i in self._labelled
         ]
-        sums = [f"sum(n_{name}) AS {name}" for name in measures.SUMS]
-        chosen = [*self.ids, *labels, *sums, "max(n_unpriced) AS unpriced"]
-        only = f" WHERE {self.only}" if self.only else ""
-        by = f" GROUP BY {', '.join(self.ids)}" if self.keys else ""
+        sums = [f"sum(s_{name}) AS {name}" for name in measures.SUMS]
+        chosen = [*self.ids, *labels, *sums, "max(s_unpriced) AS unpriced"]
+        parts = " UNION ALL ".join(self._summed(*part) for part in self._parts())
         inner = (
             f"SELECT {', '.join(chosen)}, unique_click + duplicate_click AS total_click"
-            f" FROM {self.facts()}{only}{by}"
+            f" FROM ({parts}){self._by}"
         )
         return (
             f"(SELECT * FROM ({inner}) WHERE {self.kept} OR unpriced)"
@@ -126,9 +127,40 @@ class Grouping:
             else f"({inner})"
         )
 
+    @property
+    def _labelled(self) -> list[int]:
+        return [i for i, key in enumerate(self.keys) if key.label]
+
+    @property
+    def _by(self) -> str:
+        return f" GROUP BY {', '.join(self.ids)}" if self.keys else ""
+
+    def _summed(self, part: str, counted: Collection[str]) -> str:
+        """The groups of one kind of fact; what it does not count is zero."""
+        labels = [
+            column
+            for i in self._labelled
+            for column in (
+                f"argMaxIf(l{i}, stamp, l{i} != '') AS label{i}",
+                f"maxIf(stamp, l{i} != '') AS stamp{i}",
+            )
+        ]
+        counts = [
+            f"sum(n_{name}) AS s_{name}" if name in counted else f"toUInt64(0) AS s_{name}"
+            for name in measures.COUNTS
+        ]
+        zero = self.pricing.exact("0")
+        amounts = [
+            f"sum(n_{name}) AS s_{name}" if name in counted else f"{zero} AS s_{name}"
+            for name in measures.AMOUNTS
+        ]
+        chosen = [*self.ids, *labels, *counts, *amounts, "max(n_unpriced) AS s_unpriced"]
+        only = f" WHERE {self.only}" if self.only else ""
+        return f"SELECT {', '.join(chosen)} FROM ({part}){only}{self._by}"
+
     def facts(self) -> str:
         """A SELECT of all facts that count, in parentheses, with zeros where one has no part."""
-        return f"({' UNION ALL '.join(self._parts())})"
+        return f"({' UNION ALL '.join(part for part, _ in self._parts())})"
 
     def shown(self) -> list[tuple[str, str]]:
         """Expressions over the groups for the id and the label of each key."""
@@ -136,20 +168,24 @@ class Grouping:
             (_named(key.shown_id, i), _named(key.shown_label, i)) for i, key in enumerate(self.keys)
         ]
 
-    def _parts(self) -> Iterator[str]:
+    def _parts(self) -> Iterator[tuple[str, Collection[str]]]:
+        """A SELECT of each kind of fact, with the sums that it counts for."""
         conditions = list(asked.conditions(self.query, self.bound))
-        yield self._part(tables.CLICKS, measures.FROM_CLICKS, conditions)
-        yield self._part(tables.IMPRESSIONS, measures.FROM_IMPRESSIONS, conditions)
+        for table, of_traffic in (
+            (tables.CLICKS, measures.FROM_CLICKS),
+            (tables.IMPRESSIONS, measures.FROM_IMPRESSIONS),
+        ):
+            yield self._part(table, of_traffic, conditions), of_traffic
         counted_if = asked.status(self.query, self.bound)
         counted = {
             name: expression.replace("is_counted", f"({counted_if})")
             for name, expression in measures.FROM_CONVERSIONS.items()
         }
-        yield self._part(tables.CONVERSIONS, counted, [*conditions, "NOT is_scrub"])
+        yield self._part(tables.CONVERSIONS, counted, [*conditions, "NOT is_scrub"]), counted
 
     def _part(self, table: str, counted: Mapping[str, str], conditions: Sequence[str]) -> str:
         keys = [f"{key.id} AS id{i}" for i, key in enumerate(self.keys)]
-        keys += [f"{key.label} AS label{i}" for i, key in enumerate(self.keys) if key.label]
+        keys += [f"{key.label} AS l{i}" for i, key in enumerate(self.keys) if key.label]
         counts = [f"toUInt64({counted.get(name, '0')}) AS n_{name}" for name in measures.COUNTS]
         amounts = [
             f"{self.pricing.exact(counted.get(name, '0'))} AS n_{name}" for name in measures.AMOUNTS
