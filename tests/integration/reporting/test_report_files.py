@@ -5,15 +5,18 @@ import dataclasses
 import io
 from typing import Any
 
+import httpx
 import msgspec
 import pytest
 
+from services.reporting.reports.api import router
 from services.reporting.reports.handlers import File, Reports
 from services.reporting.reports.measures import DAILY, METRICS
 from services.reporting.scope import Scope
 from shared.clickhouse import ClickHouse
 from shared.errors import InvalidError, NotFoundError
-from shared.http import json_bytes
+from shared.http import json_bytes, new_app
+from shared.identity import Identity
 from tests.reporting_parts import WIDE, click, columns, conversion, exact, store, table
 
 ME = Scope(1, 10)
@@ -116,3 +119,40 @@ async def test_by_sub_is_the_table_of_that_sub(reports: Reports, clickhouse: Cli
     for unknown in ("0", "6", "x", "10"):
         with pytest.raises(NotFoundError):
             await reports.by_sub(ME, body(), unknown)
+
+
+def caller() -> Identity:
+    """As a door would have signed."""
+    return Identity(
+        network_id=1,
+        network_affiliate_id=10,
+        key_id="k1",
+        request_id="r1",
+        client_ip="203.0.113.9",
+        method="POST",
+        path="/",
+        expires_at=0,
+    )
+
+
+async def test_every_answer_says_how_fresh_it_is_streamed_ones_too(
+    reports: Reports, clickhouse: ClickHouse
+) -> None:
+    """And a streamed one whether it is cut, in a header, since it has begun when that is known."""
+    await store(clickhouse, [click(1)], 0)
+    app = new_app("reports", "")
+    routes = router(reports, caller)
+    app.include_router(routes)
+    transport = httpx.ASGITransport(app=app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://reporting") as client:
+        assert len(routes.routes) == 11
+        for route in routes.routes:
+            path = route.path.format_map({"sub_id": 1, "offer_id": 7})
+            answer = await client.post(path, content=body(columns=columns("offer")))
+            is_streamed = path.endswith(("export", "stream"))
+            if path.endswith("offers/7"):
+                assert answer.status_code == 404
+                continue
+            found = (answer.status_code, answer.headers["x-data-through"])
+            assert found == (200, "1970-01-01T00:00:01.250Z"), path
+            assert answer.headers.get("x-incomplete-results") == ("false" if is_streamed else None)
