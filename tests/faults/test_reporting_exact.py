@@ -38,6 +38,8 @@ from tests.soak import SOAK, count
 
 HISTORIES = count(1, 50)
 RECORDS = count(2_500, 20_000)
+BATCH_RECORDS = count(300, 1_000)
+"""Small enough that there are many batches to be killed in."""
 KILLS = 2
 POINTS = (
     "projection.before_write",
@@ -79,6 +81,7 @@ async def test_every_endpoint_equals_a_recount_whatever_happened(
     seed: int, bootstrap: str, database_url: str, schema: str, tmp_path: Path
 ) -> None:
     """Through kills in mid-batch and redelivery, for each partner, column set, zone, currency."""
+    begun = time.monotonic()
     await topics.apply(bootstrap)
     await projection_parts.settled(bootstrap, *topics.TOPICS)
     history = History(seed, RECORDS, next(NETWORKS), int(time.time()))
@@ -98,7 +101,8 @@ async def test_every_endpoint_equals_a_recount_whatever_happened(
                 await _nothing_for_a_stranger(client, history)
     if SOAK:
         await _forget(bootstrap)
-    print(f"seed {seed}: {log.records} records, {KILLS} kills")
+    seconds = time.monotonic() - begun
+    print(f"seed {seed}: {log.records} records, {KILLS} kills, {seconds:.0f} s")
 
 
 async def _survived(
@@ -186,7 +190,7 @@ class Reporting:
             "REPORTING_PORT": str(self.port),
             "REPORTING_CLICKHOUSE_PATH": str(self.folder / "clickhouse"),
             "REPORTING_BATCH_SECONDS": "0.2",
-            "REPORTING_BATCH_RECORDS_MAX": "300",
+            "REPORTING_BATCH_RECORDS_MAX": str(BATCH_RECORDS),
             "PORTICO_CRASH_AT": crash_at,
             "PORTICO_LOG_LEVEL": "WARNING",
         }
