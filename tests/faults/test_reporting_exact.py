@@ -344,6 +344,7 @@ async def _compare(partner: Partner, facts: Facts, chance: random.Random) -> Non
     for currency in chance.sample(("USD", "EUR", "JPY"), count(1, 3)):
         counted = facts.counted(rates, currency)
         await _tables(partner, counted, currency, chance)
+        await _variants(partner, counted, currency)
         await _entity(partner, counted, currency, chance)
         await _daily(partner, counted, currency, chance)
         await _dashboard(partner, counted, currency, chance)
@@ -376,6 +377,21 @@ async def _tables(
         _same_rows(answer, rows)
         if not query and not answer["incomplete_results"]:
             assert _added(answer["table"]) == grand
+
+
+async def _variants(partner: Partner, counted: Sequence[Counted], currency: str) -> None:
+    """The same report under other names."""
+    zone = ZoneInfo("UTC")
+    for path, column in (
+        ("entity/stream", "country"),
+        ("entity/table/export", "browser"),
+        ("offer", "offer"),
+        ("sub/2", "sub2"),
+    ):
+        answer = await partner.post(
+            f"{REPORTING}/{path}", columns=_columns([column]), currency_id=currency, format="json"
+        )
+        _same_rows(answer, recount.grouped(counted, [column], zone))
 
 
 def _query(chance: random.Random) -> tuple[dict[str, Any], Any]:
@@ -485,7 +501,9 @@ async def _daily(
 async def _dashboard(
     partner: Partner, counted: Sequence[Counted], currency: str, chance: random.Random
 ) -> None:
-    """Its cards are those of some second between question and answer."""
+    """Its cards are those of some second between question and answer; its chart adds up."""
+    chart = await partner.post("/v1/affiliates/dashboard/performance", currency_id=currency)
+    assert chart["summary"] == recount.measured(recount.total(counted))
     zone_id = chance.choice(list(ZONES))
     since = int(time.time())
     answer = await partner.post(
@@ -545,6 +563,10 @@ async def _conversions(partner: Partner, facts: Facts, chance: random.Random) ->
         _same_raw([row async for row in pages], wanted)
         answer = await partner.post(f"{REPORTING}/{path}?page_size=1", **flags)
         assert answer["paging"]["total_count"] == len(wanted)
+    exported = await partner.post(f"{REPORTING}/conversions/export", format="json")
+    by_id = sorted(exported["conversions"], key=lambda row: row["conversion_id"])
+    wanted = sorted(facts.listed(recount.is_listed), key=lambda body: body["conversion_id"])
+    _same_raw(by_id, wanted)
     bodies = sorted(facts.conversions.values(), key=lambda body: body["conversion_id"])
     for body in chance.sample(bodies, min(6, len(bodies))):
         is_shown = recount.is_listed(body)
