@@ -330,7 +330,7 @@ NOT_THE_PATH = [
     "/v1/affiliates/network/..",
     "/../v1/affiliates/network",
     "/v1/affiliates/reporting/clicks/a/../../../network",
-    "/v1/affiliates/reporting/clicks/",
+    "/v1/shares/",
     "/healthz/",
     "/metrics?",
 ]

@@ -98,7 +98,7 @@ def test_an_unknown_path_is_answered_before_anybody_is_asked_who_they_are():
         "/v1/affiliates/network//",
         "/v1/affiliates/x/../network",
         "/v1/affiliates/reporting/clicks/a/b",
-        "/v1/affiliates/reporting/clicks/",
+        "/v1/shares/",
         "/v1/firehose/stream",
         "/",
         "",
