@@ -50,7 +50,7 @@ ENGINE: Final = {
     "primary_index_cache_size": 32 << 20,
     "query_condition_cache_size": 4 << 20,
     "compiled_expression_cache_size": 8 << 20,
-    "max_server_memory_usage": 1_200 << 20,
+    "max_server_memory_usage": 2_400 << 20,
     "max_thread_pool_size": 200,
     "max_active_parts_loading_thread_pool_size": 2,
     "max_outdated_parts_loading_thread_pool_size": 1,
@@ -59,8 +59,8 @@ ENGINE: Final = {
 """The embedded engine's sizes: its defaults are made for a machine of its own."""
 
 QUERY_SETTINGS: Final = {
-    "max_memory_usage": 300 << 20,
-    "max_bytes_before_external_group_by": 150 << 20,
+    "max_memory_usage": 800 << 20,
+    "max_bytes_before_external_group_by": 400 << 20,
     "max_bytes_before_external_sort": 150 << 20,
     "max_threads": 2,
     "use_uncompressed_cache": 0,

@@ -36,7 +36,8 @@ class ReportingSettings(IdentitySettings, ServiceSettings):
 
     queries_max: int = Field(3, ge=1, le=64)
     """Reports that run at once; others wait in fair turns, and a partner never has all of them.
-    Each may use two threads and 300 MB."""
+    Each may use two threads and 800 MB, which a report by a column that is unique per click can
+    need."""
 
     query_seconds: float = Field(20.0, gt=0, le=300)
     """How long a report may run; beyond it the partner is told to ask for less. Stay below the
