@@ -494,6 +494,42 @@ class OfferPartner(Event, frozen=True, kw_only=True):
     blocked_variables_count: Small = 0
 
 
+class Referral(Event, frozen=True, kw_only=True):
+    """What a partner earned once by having referred another (topic `network.referrals.v1`).
+
+    One record is one amount, told when it was earned, rather than a referral and its terms: amounts
+    are what is reported and invoiced (an invoice's lines name them by `referral_history_id`), terms
+    change while amounts stay, and a record does not grow with time. What the amount is a commission
+    on is the referred partner's own, so no member tells it; their name is empty where the network
+    does not tell it to the referrer.
+
+    Attributes:
+        network_affiliate_id: the referrer, who earned it.
+        amount: commission, in `currency_id`; negative where one is taken back.
+        commission_percentage: by which it was reckoned; 0 of a flat one.
+        unix_timestamp: when it was earned.
+    """
+
+    network_id: Id
+    referral_history_id: Id
+    network_affiliate_id: Id
+    version: Version
+    referred_network_affiliate_id: Id
+    referred_affiliate_name: Text = ""
+    status: Literal["pending", "approved", "rejected"] = "approved"
+    commission_type: Literal["percentage", "flat"] = "percentage"
+    commission_percentage: Money = 0.0
+    amount: Money
+    currency_id: Currency
+    unix_timestamp: Seconds
+    time_created: Seconds = 0
+    time_saved: Seconds = 0
+
+    def __post_init__(self) -> None:
+        """Refuse amounts finer than six decimals, as of conversions."""
+        _six_decimals("amount", self.amount)
+
+
 # --- keys -----------------------------------------------------------------------------------------
 
 

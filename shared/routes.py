@@ -65,6 +65,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         for report in ("entity/table", "entity", "entity/table/export", "entity/stream", "daily")
     ),
     Route("POST", "/v1/affiliates/reporting/offer", "reporting"),
+    Route("POST", "/v1/affiliates/reporting/referrals", "reporting"),
     *(
         Route("POST", f"/v1/affiliates/dashboard/{card}", "reporting")
         for card in (

@@ -142,6 +142,7 @@ NETWORK_OFFERS: Final = _network("offers", "network:offer", events.Offer, 4)
 NETWORK_OFFER_PARTNERS: Final = _network(
     "offer_partners", "network:offer:partner", events.OfferPartner, 4
 )
+NETWORK_REFERRALS: Final = _network("referrals", "network:referral", events.Referral, 4)
 CLICKS: Final = _tracking("clicks", events.Click)
 IMPRESSIONS: Final = _tracking("impressions", events.Impression)
 CONVERSIONS: Final = _tracking("conversions", events.Conversion)
@@ -206,6 +207,7 @@ SOURCES: Final = (
     NETWORK_RATES,
     NETWORK_OFFERS,
     NETWORK_OFFER_PARTNERS,
+    NETWORK_REFERRALS,
     CLICKS,
     IMPRESSIONS,
     CONVERSIONS,

@@ -8,7 +8,7 @@ from services.reporting.catalog import domain
 from services.reporting.catalog.store import apply
 from shared import events
 from shared.batches import Item
-from shared.events import NetworkProfile, Offer, OfferPartner, OfferPayout, PartnerProfile
+from shared.events import NetworkProfile, Offer, OfferPartner, OfferPayout, PartnerProfile, Referral
 from shared.kafka import Record
 from shared.postgres import Pool
 
@@ -22,6 +22,7 @@ _TOPICS = {
     PartnerProfile: "network.partners.v1",
     Offer: "network.offers.v1",
     OfferPartner: "network.offer_partners.v1",
+    Referral: "network.referrals.v1",
 }
 _offsets = itertools.count()
 
@@ -64,6 +65,21 @@ def partner(
     rest = {"name": f"Partner {partner_id}, version {version}"} | rest
     return PartnerProfile(
         network_id=network_id, network_affiliate_id=partner_id, version=version, **rest
+    )
+
+
+def referral(
+    referral_id: int, partner_id: int, version: int = 1, *, network_id: int = 1, **rest: Any
+) -> Referral:
+    """What a partner earned once by referring partner 12."""
+    rest = {"amount": 1.25, "currency_id": "USD", "unix_timestamp": 1_767_225_600} | rest
+    return Referral(
+        network_id=network_id,
+        referral_history_id=referral_id,
+        network_affiliate_id=partner_id,
+        version=version,
+        referred_network_affiliate_id=12,
+        **rest,
     )
 
 

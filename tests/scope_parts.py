@@ -94,6 +94,15 @@ def things(owner: Owner) -> Iterator[tuple[Topic, str, dict[str, Any]]]:
         events.OfferPartner, **ids, network_offer_id=offer_id, visibility="visible"
     )
     yield topics.NETWORK_OFFER_PARTNERS, f"{network_id}:{offer_id}:{partner_id}", terms
+    earned = {"amount": owner.amount, "currency_id": "USD", "unix_timestamp": owner.now - 3 * DAY}
+    referral = owner.filled(
+        events.Referral,
+        **ids,
+        **earned,
+        referral_history_id=offer_id,
+        referred_network_affiliate_id=7,
+    )
+    yield topics.NETWORK_REFERRALS, f"{network_id}:{offer_id}", referral
 
 
 def facts(owner: Owner) -> Iterator[tuple[Topic, dict[str, Any]]]:
@@ -307,6 +316,7 @@ PROBES: Mapping[tuple[str, str], Probe] = {
     ("POST", "/v1/affiliates/reporting/entity/stream"): _PIVOT,
     ("POST", "/v1/affiliates/reporting/daily"): _WHOLE,
     ("POST", "/v1/affiliates/reporting/offer"): _WHOLE,
+    ("POST", "/v1/affiliates/reporting/referrals"): _WHOLE,
     ("POST", "/v1/affiliates/reporting/sub/{sub_id}"): _SUBS,
     ("POST", "/v1/affiliates/reporting/conversions"): _ROWS,
     ("POST", "/v1/affiliates/reporting/conversions/export"): _UNFILTERED,

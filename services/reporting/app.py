@@ -27,6 +27,9 @@ from services.reporting.facts.tables import RATES, TABLE_OF_TOPIC
 from services.reporting.meta import api as meta_api
 from services.reporting.meta.handlers import Lists
 from services.reporting.metrics import ReportingMetrics
+from services.reporting.referrals import api as referrals_api
+from services.reporting.referrals.handlers import Referrals
+from services.reporting.referrals.store import ReferralStore
 from services.reporting.reports import api as reports_api
 from services.reporting.reports.handlers import OwnCurrency, Reports
 from services.reporting.reports.store import ReportStore
@@ -117,6 +120,8 @@ async def _opened(
     changes = ChangeStore(clickhouse, metrics.read_seconds)
     _add_changes(app, changes, facts, identity, kept_days=settings.conversions_days)
     _add_things(app, store, things, Traffic(reports, CLOCK), identity)
+    referrals = Referrals(ReferralStore(pool), things.through_all)
+    app.include_router(referrals_api.router(referrals, identity))
     _add_exports(
         app,
         lifecycle,

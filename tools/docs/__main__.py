@@ -15,6 +15,7 @@ from services.reporting.catalog import api as catalog
 from services.reporting.changes import api as changes
 from services.reporting.exports import api as exports
 from services.reporting.meta import api as meta
+from services.reporting.referrals import api as referrals
 from services.reporting.reports import api as reports
 from services.reporting.rows import api as rows
 from shared.http import new_app
@@ -56,6 +57,7 @@ def _apps() -> list[FastAPI]:
     reporting.include_router(reports.router(nothing, nothing))
     reporting.include_router(rows.router(nothing, nothing))
     reporting.include_router(changes.router(nothing, nothing))
+    reporting.include_router(referrals.router(nothing, nothing))
     reporting.include_router(exports.router(nothing, nothing))
     reporting.include_router(catalog.router(nothing, nothing))
     reporting.include_router(meta.router(nothing, nothing))

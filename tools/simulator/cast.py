@@ -1,8 +1,8 @@
 """Who takes part: networks, partners, offers, and what each partner may run.
 
 Pure: the same seed and the same birth give the same cast, as the records that
-`network.profile.v1`, `network.partners.v1`, `network.offers.v1` and `network.offer_partners.v1`
-carry. Shares fall like 1/n from partner to partner and from offer to offer.
+`network.profile.v1`, `network.partners.v1`, `network.offers.v1`, `network.offer_partners.v1` and
+`network.referrals.v1` carry. Shares fall like 1/n from partner to partner and from offer to offer.
 """
 
 import random
@@ -19,6 +19,7 @@ from shared.events import (
     OfferPayout,
     OfferReference,
     PartnerProfile,
+    Referral,
 )
 from tools.simulator import material
 
@@ -79,6 +80,7 @@ class Cast:
     partners: tuple[PartnerProfile, ...]
     offers: tuple[Offer, ...]
     offer_partners: tuple[OfferPartner, ...]
+    referrals: tuple[Referral, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,7 @@ def make(seed: int, born_at: int) -> Cast:
         partners=partners,
         offers=offers,
         offer_partners=tuple(_offer_partners(dice, partners, offers)),
+        referrals=tuple(_referrals(partners, born_at)),
     )
 
 
@@ -334,4 +337,41 @@ def _better(payouts: tuple[OfferPayout, ...]) -> tuple[OfferPayout, ...]:
             payout_percentage=payout.payout_percentage,
         )
         for payout in payouts
+    )
+
+
+def _referrals(partners: tuple[PartnerProfile, ...], born_at: int) -> Iterator[Referral]:
+    """The first partner of each network referred the next ones; each earned them a week's days."""
+    first: dict[int, PartnerProfile] = {}
+    for partner in partners:
+        referrer = first.setdefault(partner.network_id, partner)
+        if 1 < _rank(partner.network_affiliate_id) <= _REFERRED_UP_TO:
+            for day in range(1, _REFERRED_DAYS + 1):
+                yield _referral(referrer, partner, day, born_at)
+
+
+_REFERRED_UP_TO: Final = 3
+_REFERRED_DAYS: Final = 7
+_REFERRAL_PERCENTAGE: Final = 5.0
+
+
+def _referral(
+    referrer: PartnerProfile, referred: PartnerProfile, day: int, born_at: int
+) -> Referral:
+    """What one of them earned the other `day` days before the birth; yesterday's is pending."""
+    referred_id = referred.network_affiliate_id
+    return Referral(
+        network_id=referrer.network_id,
+        referral_history_id=100 * referred_id + day,
+        network_affiliate_id=referrer.network_affiliate_id,
+        version=_VERSION,
+        referred_network_affiliate_id=referred_id,
+        referred_affiliate_name=referred.name,
+        status="pending" if day == 1 else "approved",
+        commission_percentage=_REFERRAL_PERCENTAGE,
+        amount=money(1_250_000 * day + referred_id),
+        currency_id=referrer.currency_id,
+        unix_timestamp=born_at - day * DAY,
+        time_created=born_at - (day - 1) * DAY,
+        time_saved=born_at - (day - 1) * DAY,
     )

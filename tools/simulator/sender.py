@@ -20,6 +20,7 @@ from shared.topics import (
     NETWORK_PARTNERS,
     NETWORK_PROFILE,
     NETWORK_RATES,
+    NETWORK_REFERRALS,
     TRACKING,
 )
 from tools.simulator.cast import Cast
@@ -103,6 +104,9 @@ def _announcements(cast: Cast, now: float) -> Iterable[Outgoing]:
     for terms in cast.offer_partners:
         key = f"{terms.network_id}:{terms.network_offer_id}:{terms.network_affiliate_id}"
         yield _announcement(NETWORK_OFFER_PARTNERS.name, key, terms, now)
+    for referral in cast.referrals:
+        key = f"{referral.network_id}:{referral.referral_history_id}"
+        yield _announcement(NETWORK_REFERRALS.name, key, referral, now)
 
 
 def _announcement(topic: str, key: str, event: Event, now: float) -> Outgoing:

@@ -6,9 +6,9 @@ from operator import attrgetter
 from typing import Any, Final, TypeAlias
 
 from shared.errors import InvalidError
-from shared.events import NetworkProfile, Offer, OfferPartner, PartnerProfile
+from shared.events import NetworkProfile, Offer, OfferPartner, PartnerProfile, Referral
 
-Thing: TypeAlias = Offer | OfferPartner | NetworkProfile | PartnerProfile
+Thing: TypeAlias = Offer | OfferPartner | NetworkProfile | PartnerProfile | Referral
 Key: TypeAlias = tuple[int, ...]
 
 KEY_FIELDS: Final[Mapping[type[Thing], tuple[str, ...]]] = {
@@ -16,6 +16,7 @@ KEY_FIELDS: Final[Mapping[type[Thing], tuple[str, ...]]] = {
     PartnerProfile: ("network_id", "network_affiliate_id"),
     Offer: ("network_id", "network_offer_id"),
     OfferPartner: ("network_id", "network_offer_id", "network_affiliate_id"),
+    Referral: ("network_id", "referral_history_id"),
 }
 """What the record key of each kind is made of, in order."""
 
@@ -110,6 +111,7 @@ _IDS: Final[Mapping[type[Thing], Callable[[Any], Key]]] = {
     PartnerProfile: attrgetter(*KEY_FIELDS[PartnerProfile]),
     Offer: attrgetter(*KEY_FIELDS[Offer]),
     OfferPartner: attrgetter(*KEY_FIELDS[OfferPartner]),
+    Referral: attrgetter(*KEY_FIELDS[Referral]),
 }
 
 

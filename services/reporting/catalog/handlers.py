@@ -27,6 +27,7 @@ TOPICS: Final = (
     topics.NETWORK_PARTNERS,
     topics.NETWORK_OFFERS,
     topics.NETWORK_OFFER_PARTNERS,
+    topics.NETWORK_REFERRALS,
 )
 """What the catalog is a projection of."""
 

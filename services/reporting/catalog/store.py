@@ -5,9 +5,10 @@ the only way to the rows: each of its methods takes a `Scope`, which stands in t
 and, for row-level security, in the transaction's settings.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 import msgspec
@@ -16,11 +17,12 @@ from services.reporting.catalog import domain
 from services.reporting.catalog.domain import Change, Thing
 from services.reporting.catalog.links import Linker
 from services.reporting.catalog.search import NUMBERS, OfferSearch
+from services.reporting.reading import reading
 from services.reporting.scope import Scope
 from shared.batches import Item
 from shared.errors import InvalidError
-from shared.events import NetworkProfile, Offer, OfferPartner, PartnerProfile
-from shared.postgres import Connection, Pool, translated
+from shared.events import NetworkProfile, Offer, OfferPartner, PartnerProfile, Referral
+from shared.postgres import Connection, Pool
 
 T = TypeVar("T", Offer, OfferPartner, NetworkProfile, PartnerProfile)
 
@@ -74,6 +76,22 @@ ON CONFLICT (network_id, network_affiliate_id) DO UPDATE
 SET version = excluded.version, document = excluded.document
 WHERE held.version < excluded.version
 """
+_SAVE_REFERRALS: Final = """
+INSERT INTO referrals AS held (
+    network_id, referral_history_id, version, network_affiliate_id, unix_timestamp, status,
+    currency_id, amount, document
+)
+SELECT a, b, c, d, e, f, g, h, i::json
+FROM unnest(
+    $1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::text[], $7::text[],
+    $8::numeric[], $9::text[]
+) AS new(a, b, c, d, e, f, g, h, i)
+ON CONFLICT (network_id, referral_history_id) DO UPDATE
+SET version = excluded.version, network_affiliate_id = excluded.network_affiliate_id,
+    unix_timestamp = excluded.unix_timestamp, status = excluded.status,
+    currency_id = excluded.currency_id, amount = excluded.amount, document = excluded.document
+WHERE held.version < excluded.version
+"""
 
 # Each empties the row and keeps its version (0 of a thing never seen). The removal applied last
 # does nothing when it is sent again, since the thing may have come back meanwhile.
@@ -103,6 +121,13 @@ _REMOVE_PARTNERS: Final = """
 INSERT INTO partners AS held (network_id, network_affiliate_id, removal_id, version)
 SELECT *, 0 FROM unnest($1::bigint[], $2::bigint[], $3::text[])
 ON CONFLICT (network_id, network_affiliate_id) DO UPDATE
+SET document = NULL, removal_id = excluded.removal_id
+WHERE held.removal_id IS DISTINCT FROM excluded.removal_id
+"""
+_REMOVE_REFERRALS: Final = """
+INSERT INTO referrals AS held (network_id, referral_history_id, removal_id, version)
+SELECT *, 0 FROM unnest($1::bigint[], $2::bigint[], $3::text[])
+ON CONFLICT (network_id, referral_history_id) DO UPDATE
 SET document = NULL, removal_id = excluded.removal_id
 WHERE held.removal_id IS DISTINCT FROM excluded.removal_id
 """
@@ -144,6 +169,17 @@ _TABLES: Final[Mapping[type[Thing], _Table]] = {
     ),
     NetworkProfile: _Table(_SAVE_NETWORKS, _REMOVE_NETWORKS, lambda _: ()),
     PartnerProfile: _Table(_SAVE_PARTNERS, _REMOVE_PARTNERS, lambda _: ()),
+    Referral: _Table(
+        _SAVE_REFERRALS,
+        _REMOVE_REFERRALS,
+        lambda referral: (
+            referral.network_affiliate_id,
+            referral.unix_timestamp,
+            referral.status,
+            referral.currency_id,
+            Decimal(str(referral.amount)),
+        ),
+    ),
 }
 
 
@@ -185,11 +221,6 @@ def _columns(rows: Sequence[tuple[object, ...]]) -> list[list[object]]:
 
 
 # --- reading --------------------------------------------------------------------------------------
-
-_SET_SCOPE: Final = """
-SELECT set_config('portico.network_id', $1, true),
-       set_config('portico.network_affiliate_id', $2, true)
-"""
 
 Listing: TypeAlias = Literal["runnable", "visible"]
 
@@ -296,18 +327,8 @@ class Store:
         async with self._reading(scope) as connection:
             return await _partner(connection, scope), await _network(connection, scope)
 
-    @asynccontextmanager
-    async def _reading(self, scope: Scope) -> AsyncIterator[Connection]:
-        """One consistent view of the rows of `scope`; all reading goes through here."""
-        with translated("reading the catalog"):
-            async with (
-                self._pool.acquire() as connection,
-                connection.transaction(isolation="repeatable_read", readonly=True),
-            ):
-                await connection.execute(
-                    _SET_SCOPE, str(scope.network_id), str(scope.network_affiliate_id)
-                )
-                yield connection
+    def _reading(self, scope: Scope) -> AbstractAsyncContextManager[Connection]:
+        return reading(self._pool, scope, "the catalog")
 
 
 async def _network(connection: Connection, scope: Scope) -> NetworkProfile | None:

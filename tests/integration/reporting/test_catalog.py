@@ -33,6 +33,7 @@ from tests.catalog_parts import (
     partner,
     payout,
     profile,
+    referral,
     removed,
     terms,
     write,
@@ -296,8 +297,8 @@ async def test_a_query_that_forgot_its_scope_finds_nothing(
 ) -> None:
     """Row-level security, behind the store's conditions, where the service has its own role."""
     await write(pool, offer(70), terms(70, 9), terms(70, 10), profile(1), offer(80, network_id=2))
-    await write(pool, partner(9), partner(10))
-    for table in ("offers", "offer_partners", "networks", "partners"):
+    await write(pool, partner(9), partner(10), referral(1, 9), referral(2, 10))
+    for table in ("offers", "offer_partners", "networks", "partners", "referrals"):
         assert await ordinary.fetchval(f"SELECT count(*) FROM {table}") == 0
     async with ordinary.transaction():
         await ordinary.execute(
@@ -307,9 +308,10 @@ async def test_a_query_that_forgot_its_scope_finds_nothing(
         partners = await ordinary.fetch(
             "SELECT network_affiliate_id FROM offer_partners"
             " UNION ALL SELECT network_affiliate_id FROM partners"
+            " UNION ALL SELECT network_affiliate_id FROM referrals"
         )
         offers = await ordinary.fetch("SELECT network_offer_id FROM offers")
-    assert [row["network_affiliate_id"] for row in partners] == [9, 9]
+    assert [row["network_affiliate_id"] for row in partners] == [9, 9, 9]
     assert [row["network_offer_id"] for row in offers] == [70]
     assert await ordinary.fetchval("SELECT count(*) FROM offers") == 0
 
@@ -353,7 +355,7 @@ async def test_the_catalog_follows_the_log(
 ) -> None:
     """Savings, older versions, removals; a record that is none goes to the dead letters."""
     topics = renamed(unique)
-    of_network, _, of_offers, of_terms = topics
+    of_network, _, of_offers, of_terms, _ = topics
     await projection_parts.create(kafka_bootstrap, *topics)
     projection = Projection(
         kafka_bootstrap,

@@ -217,7 +217,7 @@ async def _has_no_way_around_the_policies(settings: ReportingSettings) -> None:
         )
         open_tables = {table["relname"] for table in tables if not table["holds"]}
         assert open_tables <= UNSCOPED
-        assert {"offers", "offer_partners", "networks", "partners"} <= {
+        assert {"offers", "offer_partners", "networks", "partners", "referrals"} <= {
             t["relname"] for t in tables
         }
         for table in {t["relname"] for t in tables} - open_tables:

@@ -23,6 +23,7 @@ def test_every_record_meets_its_schema() -> None:
         everybody.partners,
         everybody.offers,
         everybody.offer_partners,
+        everybody.referrals,
     ):
         assert rows
         assert all(decode(type(row), encode(row)) == row for row in rows)
