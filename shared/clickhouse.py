@@ -144,10 +144,10 @@ class _Connections:
         """How many callers wait."""
         return self._turns.waiting
 
-    async def take(self, who: Hashable, database: str) -> Client:
-        """A free one of `database`, once it is `who`'s turn."""
+    async def take(self, who: Hashable, current: Callable[[], str]) -> Client:
+        """A free one, once it is `who`'s turn, of the database that is `current` by then."""
         await self._turns.take(who)
-        client = self._free.pop()
+        client, database = self._free.pop(), current()
         if client.database == database:
             return client
         try:
@@ -323,7 +323,7 @@ class ClickHouse:
         tag: str = "",
     ) -> T:
         """The outcome of `work` on a connection; it may wait for one and then run for `seconds`."""
-        client = await connections.take(who, self.database)
+        client = await connections.take(who, self._current)
         try:
             async with asyncio.timeout(seconds + KILL_SECONDS):
                 with translated("asking ClickHouse" if tag else "writing to ClickHouse"):
@@ -364,11 +364,29 @@ class ClickHouse:
             )
         self.database = database
 
+    def _current(self) -> str:
+        return self.database
+
+    async def reads_ended(self) -> None:
+        """Wait until no query runs that began before `use`: then what it read may be dropped.
+
+        Raises:
+            OverloadedError: they take too long.
+        """
+        held: list[tuple[Hashable, Client]] = []
+        try:
+            for number in range(self._readers.count):
+                who = (_HOLDER, number)  # nobody is given all connections
+                held.append((who, await self._readers.take(who, self._current)))
+        finally:
+            for holder, lent in held:
+                self._readers.give_back(holder, lent)
+
     @asynccontextmanager
     async def writes_held(self) -> AsyncIterator[None]:
         """No insert and no command runs inside the block, nor begins; they wait for its end."""
         held = [
-            await self._writers.take(_HOLDER, self.database) for _ in range(self._writers.count)
+            await self._writers.take(_HOLDER, self._current) for _ in range(self._writers.count)
         ]
         try:
             yield

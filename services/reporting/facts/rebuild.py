@@ -83,6 +83,7 @@ class Rebuild:
                 await self._copy_others(beside)
                 await self._generations.switch(beside)
         point("rebuild.after_switch")
+        await self._clickhouse.reads_ended()
         await self._generations.drop_others()
 
     async def _catch_up(
