@@ -86,15 +86,16 @@ class Carried:
 
     def __init__(self, headers: RawHeaders) -> None:
         self.size = sum(len(name) + len(value) for name, value in headers)
-        declared = _values(headers, b"content-length")
+        declared = values_of(headers, b"content-length")
         self.declared_bytes = int(declared[0]) if declared and declared[0].isdigit() else 0
-        self.forwarded_for = _values(headers, b"x-forwarded-for")
-        self.has_authorization = bool(_values(headers, b"authorization"))
-        self.keys = tuple(map(PresentedKey, _values(headers, KEY_HEADER)))
+        self.forwarded_for = values_of(headers, b"x-forwarded-for")
+        self.has_authorization = bool(values_of(headers, b"authorization"))
+        self.keys = tuple(map(PresentedKey, values_of(headers, KEY_HEADER)))
         self.passed_on = lines(passed_on(headers))
 
 
-def _values(headers: RawHeaders, name: bytes) -> list[str]:
+def values_of(headers: RawHeaders, name: bytes) -> list[str]:
+    """The values of all headers called `name`, which is in lower case."""
     return [value.decode("latin-1") for key, value in headers if key == name]
 
 

@@ -15,8 +15,15 @@ from http import HTTPStatus
 from importlib.resources import files
 from typing import Final
 
-from services.gateway.domain import TOKEN_POLICY, RawHeaders, Rejection, over_budget, trimmed
-from services.gateway.http1.wire import Headers, RequestHead
+from services.gateway.domain import (
+    TOKEN_POLICY,
+    RawHeaders,
+    Rejection,
+    over_budget,
+    trimmed,
+    values_of,
+)
+from services.gateway.http1.wire import RequestHead
 from services.gateway.limiter import Limiter
 from shared.access import ClientAddresses, Network
 from shared.clock import Clock
@@ -89,13 +96,13 @@ class Pages:
             allow = ((b"allow", b", ".join(name.encode() for name in _METHODS)),)
             status = HTTPStatus.METHOD_NOT_ALLOWED
             return _refused(Rejection(status, "Method Not Allowed", "method", allow))
-        address = self._clients.of(peer, _values(head.fields.headers, b"x-forwarded-for"))
+        address = self._clients.of(peer, values_of(head.fields.headers, b"x-forwarded-for"))
         verdict = self._asked.take(address, self._budget)
         if not verdict.admitted:
             return _refused(over_budget(verdict, TOKEN_POLICY))
         plain, packed = self._forms[trimmed(head.line.path)]
-        form = packed if _takes_gzip(_values(head.fields.headers, b"accept-encoding")) else plain
-        wanted = _values(head.fields.headers, b"if-none-match")
+        form = packed if _takes_gzip(values_of(head.fields.headers, b"accept-encoding")) else plain
+        wanted = values_of(head.fields.headers, b"if-none-match")
         return form.answer(", ".join(wanted) if wanted else None)
 
 
@@ -129,10 +136,6 @@ def _policy(content: bytes) -> bytes:
 def _refused(rejection: Rejection) -> Answer:
     headers = ((b"content-type", b"application/json"), *rejection.headers)
     return rejection.status, headers, rejection.body()
-
-
-def _values(headers: Headers, name: bytes) -> list[str]:
-    return [value.decode("latin-1") for key, value in headers if key == name]
 
 
 def _takes_gzip(accepted: Sequence[str]) -> bool:
