@@ -12,11 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.clock import utc
 from shared.errors import SetupError
 from shared.events import Click, Conversion, Impression, Tracked, decode, encode
 from tools.simulator import cast, traffic
-from tools.simulator.api import _sum
+from tools.simulator.api import _sum, _worth
 from tools.simulator.ledger import Ledger, Queued
+from tools.simulator.rates import worth
 from tools.simulator.traffic import Item
 
 BORN_AT = 1_767_225_600
@@ -27,6 +29,14 @@ TRAFFIC = traffic.Traffic(EVERYBODY, 1, BORN_AT)
 
 def _id(event: Tracked) -> str:
     return event.conversion_id if isinstance(event, Conversion) else event.transaction_id
+
+
+def _in_own_currency(event: Click | Conversion) -> Decimal:
+    """What it earned, in the currency of its network, by the rate of its UTC day."""
+    at = event.unix_timestamp if isinstance(event, Click) else event.conversion_unix_timestamp
+    own = {network.network_id: network.currency_id for network in EVERYBODY.networks}
+    rate = worth(event.currency_id, own[event.network_id], utc(at).date())
+    return Decimal(repr(event.revenue)) * rate
 
 
 @given(number=st.integers(0, 10**9), at=st.floats(BORN_AT - 90 * DAY, BORN_AT + 90 * DAY))
@@ -187,8 +197,8 @@ class _Play:
             for one in newest.values()
             if isinstance(one, Conversion) and one.status == "approved"
         ]
-        found = _sum(self.ledger.totals(*partner, 0, 2**40))
-        earned = sum((Decimal(repr(one.revenue)) for one in (*clicks, *approved)), Decimal(0))
+        found = _sum(self.ledger.totals(*partner, 0, 2**40), _worth(EVERYBODY))
+        earned = sum((_in_own_currency(one) for one in (*clicks, *approved)), Decimal(0))
         assert Decimal(found["revenue"]) == earned
         assert found["unique_clicks"] == sum(one.is_unique for one in clicks)
         assert found["clicks"] == sum(one.error_code == 0 for one in clicks)

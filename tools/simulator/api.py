@@ -6,6 +6,7 @@ For the local platform only, without authentication: it listens on the loopback 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
+from datetime import date, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Final
 
@@ -14,13 +15,18 @@ from fastapi import APIRouter, FastAPI, Query
 
 from shared.clock import Clock
 from shared.http import new_app
-from tools.simulator.cast import Cast, placements
+from tools.simulator.cast import Cast, currencies, placements
 from tools.simulator.ledger import Ledger, Line
+from tools.simulator.rates import worth
 from tools.simulator.show import Show
 
 BURST_VISITS_MAX: Final = 20_000
 FAR_AHEAD: Final = float(2**40)
 EARNING: Final = "approved"
+EPOCH: Final = date(1970, 1, 1)
+
+Worth = Callable[[Line], Decimal]
+"""What a unit of a line's amount is worth in the currency of its network."""
 
 Id = Annotated[int, Query(ge=1)]
 From = Annotated[float, Query(alias="from", ge=0)]
@@ -36,12 +42,21 @@ def create_app(show: Show, ledger: Ledger, cast: Cast, clock: Clock) -> FastAPI:
         """Networks, partners (with what each runs), offers."""
         return _cast(cast)
 
-    app.include_router(_book(ledger))
+    app.include_router(_book(ledger, _worth(cast)))
     app.include_router(_controls(show, lambda: _state(show, ledger, clock)))
     return app
 
 
-def _book(ledger: Ledger) -> APIRouter:
+def _worth(cast: Cast) -> Worth:
+    known = currencies(cast)
+
+    def worth_of(line: Line) -> Decimal:
+        return worth(*known[line.network_offer_id], EPOCH + timedelta(days=line.day))
+
+    return worth_of
+
+
+def _book(ledger: Ledger, worth_of: Worth) -> APIRouter:
     """Reading the ledger."""
     router = APIRouter(prefix="/ledger")
 
@@ -49,13 +64,15 @@ def _book(ledger: Ledger) -> APIRouter:
     async def read_totals(
         network_id: Id, network_affiliate_id: Id, start: From = 0, end: To = FAR_AHEAD
     ) -> dict[str, Any]:
-        """What a partner's reports should add up to, over all and by offer."""
+        """What a partner's reports in their network's currency should add up to, and by offer."""
         lines = ledger.totals(network_id, network_affiliate_id, start, end)
         by_offer = defaultdict(list)
         for line in lines:
             by_offer[line.network_offer_id].append(line)
-        offers = [{"network_offer_id": offer} | _sum(some) for offer, some in by_offer.items()]
-        return _sum(lines) | {"offers": offers}
+        offers = [
+            {"network_offer_id": offer} | _sum(some, worth_of) for offer, some in by_offer.items()
+        ]
+        return _sum(lines, worth_of) | {"offers": offers}
 
     @router.get("/events")
     async def read_events(
@@ -164,21 +181,21 @@ def _entry(row: dict[str, Any]) -> dict[str, Any]:
     return row | {"revenue": _decimal(row.pop("revenue_micros"))}
 
 
-def _sum(lines: Iterable[Line]) -> dict[str, Any]:
-    """Counts, and amounts as exact decimal text."""
+def _sum(lines: Iterable[Line], worth_of: Worth) -> dict[str, Any]:
+    """Counts, and amounts by the rates of their days, as exact decimal text."""
     counts = dict.fromkeys(
         ("impressions", "unique_clicks", "duplicate_clicks", "invalid_clicks"), 0
     )
     statuses: dict[str, dict[str, int]] = {}
-    earned: dict[str, int] = defaultdict(int)
+    earned: dict[str, Decimal] = defaultdict(Decimal)
     for line in lines:
         if line.kind == "conversions":
             found = statuses.setdefault(line.status, {"base": 0, "event": 0, "view_through": 0})
             found[_class_of(line)] += line.records
-            earned[line.status] += line.revenue_micros
+            earned[line.status] += line.revenue_micros * worth_of(line)
         else:
             counts[_counted_as(line)] += line.records
-            earned[EARNING] += line.revenue_micros
+            earned[EARNING] += line.revenue_micros * worth_of(line)
     return {
         **counts,
         "clicks": counts["unique_clicks"] + counts["duplicate_clicks"],
@@ -203,5 +220,5 @@ def _class_of(line: Line) -> str:
     return "view_through" if line.is_view_through else "base"
 
 
-def _decimal(micros: int) -> str:
-    return f"{Decimal(micros).scaleb(-6):f}"
+def _decimal(micros: int | Decimal) -> str:
+    return f"{Decimal(micros).scaleb(-6).normalize():f}"

@@ -23,7 +23,7 @@ from shared.events import (
 )
 from tools.simulator import material
 
-_VERSION: Final = 2
+_VERSION: Final = 3
 """Raised when the cast is written otherwise, so that what was kept of an earlier one gives way."""
 DAY: Final = 86_400
 NEW_YORK: Final = 80
@@ -59,6 +59,8 @@ _NETWORKS: Final = (
     (201, "Harbor Lane Network", NEW_YORK, "USD", "go.harborlane.example"),
     (202, "Alpenglow Partner", BERLIN, "EUR", "klick.alpenglow.example"),
 )
+_FOREIGN: Final = {(201, "Camper Rental"): "EUR", (202, "Camper Rental"): "GBP"}
+"""Offers that pay in another currency than their network's."""
 _GOODS: Final = (
     ("Travel", ("Weekend Flights", "City Hotels", "Rail Pass", "Camper Rental")),
     ("Finance", ("Savings Account", "Card Switch", "Tax Helper", "Green Funds")),
@@ -140,6 +142,14 @@ def placements(cast: Cast) -> tuple[Placement, ...]:
     return tuple(found)
 
 
+def currencies(cast: Cast) -> dict[int, tuple[str, str]]:
+    """By offer: the currency it pays in, and that of its network."""
+    own = {network.network_id: network.currency_id for network in cast.networks}
+    return {
+        offer.network_offer_id: (offer.currency_id, own[offer.network_id]) for offer in cast.offers
+    }
+
+
 def _reference(offer: Offer) -> OfferReference:
     return OfferReference(
         network_offer_id=offer.network_offer_id,
@@ -219,7 +229,7 @@ def _offers(dice: random.Random, born_at: int) -> Iterator[Offer]:
                 name=name,
                 offer_status="paused" if rank % 11 == 0 else "active",
                 visibility=_VISIBILITIES[rank % 4],
-                currency_id=currency,
+                currency_id=_FOREIGN.get((network_id, name), currency),
                 html_description=f"<p>{name}: a {group.lower()} offer.</p>",
                 network_tracking_domain_id=network_id,
                 caps_timezone_id=zone,

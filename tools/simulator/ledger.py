@@ -65,9 +65,9 @@ WITH chosen AS (
     WHERE network_id = :network_id AND network_affiliate_id = :network_affiliate_id
       AND occurred_at >= :start AND occurred_at < :end AND is_copy = 0
 )
-SELECT network_offer_id, kind, status, is_unique, error_code <> 0, is_event, is_view_through,
-       count(*), sum(revenue)
-FROM chosen WHERE version = newest GROUP BY 1, 2, 3, 4, 5, 6, 7 ORDER BY 1
+SELECT network_offer_id, occurred_at / 86400, kind, status, is_unique, error_code <> 0, is_event,
+       is_view_through, count(*), sum(revenue)
+FROM chosen WHERE version = newest GROUP BY 1, 2, 3, 4, 5, 6, 7, 8 ORDER BY 1
 """
 """What a report should show: each id once, a conversion as it is at its highest version."""
 
@@ -103,9 +103,10 @@ class Queued:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Records of one offer that count alike."""
+    """Records of one offer and day (since the epoch, UTC) that count alike."""
 
     network_offer_id: int
+    day: int
     kind: str
     status: str
     is_unique: bool
@@ -338,9 +339,10 @@ def _entry(row: Sequence[Any]) -> Entry:
 
 
 def _line(row: Sequence[Any]) -> Line:
-    offer, kind, status, is_unique, is_refused, is_event, is_view, records, revenue = row
+    offer, day, kind, status, is_unique, is_refused, is_event, is_view, records, revenue = row
     return Line(
         network_offer_id=offer,
+        day=day,
         kind=kind,
         status=status,
         is_unique=bool(is_unique),

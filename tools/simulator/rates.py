@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from datetime import timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from typing import Final
 
@@ -11,8 +11,8 @@ from shared.events import NetworkProfile, Rate
 
 PAST_DAYS: Final = 100
 """As far back as simulated history may go, and the week before."""
-AHEAD_DAYS: Final = 30
-"""How long a running platform has rates without being started anew."""
+AHEAD_DAYS: Final = 2
+"""So that yesterday's announcement is enough on any day."""
 _IN_DOLLARS: Final = {"USD": Decimal(1), "EUR": Decimal("1.0840"), "GBP": Decimal("1.2710")}
 
 
@@ -30,13 +30,16 @@ def rates(networks: Iterable[NetworkProfile], now: float) -> Iterator[Rate]:
                     base_currency_id=base,
                     currency_id=currency,
                     date=day.isoformat(),
-                    rate=str(_worth(currency, base, day.isoformat())),
+                    rate=str(worth(currency, base, day)),
                 )
 
 
-def _worth(currency: str, base: str, day: str) -> Decimal:
-    """Within one percent of the usual, by the day; six decimals."""
-    noise = int.from_bytes(hashlib.sha256(f"{currency}/{base}/{day}".encode()).digest()[:2], "big")
+def worth(currency: str, base: str, day: date) -> Decimal:
+    """What a unit is worth in `base` that day: within one percent of the usual; six decimals."""
+    if currency == base:
+        return Decimal(1)
+    seed = f"{currency}/{base}/{day.isoformat()}".encode()
+    noise = int.from_bytes(hashlib.sha256(seed).digest()[:2], "big")
     moved = 1 + Decimal(noise - 2**15) / 2**15 / 100
     usual = _IN_DOLLARS[currency] / _IN_DOLLARS[base]
     return (usual * moved).quantize(Decimal("0.000001"))

@@ -9,7 +9,7 @@ import asyncio
 import logging
 from typing import Final
 
-from shared.clock import Clock
+from shared.clock import Clock, utc
 from shared.errors import NotFoundError
 from tools.simulator.cast import DAY, Cast
 from tools.simulator.config import SimulatorSettings
@@ -61,8 +61,12 @@ class Show:
         self.missing = None
         log.info("history is on the log", extra={"records": self._ledger.sent()})
         self._seen_at = self._clock.time()
+        told = utc(self._seen_at).date()
         while True:
             await self._clock.sleep(TICK_SECONDS)
+            if (today := utc(self._clock.time()).date()) != told:
+                await self._sender.announce(self._cast)  # with rates of the days to come
+                told = today
             if not self.is_paused:
                 async with self._turn:
                     await self._play()

@@ -48,6 +48,21 @@ def test_the_cast_covers_every_standing_and_visibility() -> None:
         assert sum(row.account_status == "active" for row in own) >= 5
 
 
+def test_partners_of_each_network_earn_in_another_currency_too() -> None:
+    """So that reports that convert nothing would differ from the ledger."""
+    everybody = cast.make(1, BORN_AT)
+    currencies = cast.currencies(everybody)
+    foreign = {offer for offer, (paid, own) in currencies.items() if paid != own}
+    ran = {
+        (each.partner.network_affiliate_id, each.offer.network_offer_id)
+        for each in cast.placements(everybody)
+    }
+    for partner in (1_001, 1_002, 2_001):
+        offers = {offer for runner, offer in ran if runner == partner}
+        assert offers & foreign
+        assert offers - foreign
+
+
 def test_everybody_has_a_link_code_of_their_own() -> None:
     """Codes look like the originals; a link with another's code would pay another."""
     everybody = cast.make(1, BORN_AT)
