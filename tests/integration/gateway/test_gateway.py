@@ -3,11 +3,15 @@
 import asyncio
 import json
 import re
+import signal
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import aiohttp
 import pytest
 
+from deploy.local.kafka import Kafka
 from deploy.local.ports import free_ports
 from shared.events import Budget
 from shared.partner_key import generate
@@ -328,6 +332,50 @@ async def test_cut_off_from_kafka_it_refuses_after_the_stale_seconds(kafka_broke
             assert (headers["Retry-After"], body["error"]) == ("5", "Temporarily unavailable.")
             await kafka_broker.start()
             await partner.until_status(200, key=KEY)
+
+
+@pytest.mark.slow
+async def test_a_slow_log_delays_what_is_known_and_lets_nobody_in(kafka_broker, unique):
+    """With a broker that hangs most of the time: no answer too early, none too long, no 503."""
+    async with gate(kafka_broker.bootstrap, unique) as surroundings:
+        revoked = generate()
+        for number in range(400):
+            await surroundings.put_key(generate(), f"other-{number}")
+        await surroundings.put_key(revoked, "k2")
+        await surroundings.put_key(revoked, "k2", status="revoked")
+        await surroundings.put_key(KEY)
+        async with _slowed(kafka_broker), open_gateway(surroundings, wait=False) as partner:
+            seen: list[tuple[int, int]] = []
+            async with asyncio.timeout(60):
+                while (200, 401) not in seen:
+                    seen.append((await partner.status(key=KEY), await partner.status(key=revoked)))
+            assert set(seen) <= {(503, 503), (503, 401), (200, 401)}
+            await surroundings.put_key(KEY, status="revoked")
+            late: list[int] = []
+            async with asyncio.timeout(60):
+                while 401 not in late:
+                    late.append(await partner.status(key=KEY))
+            assert set(late) <= {200, 401}
+
+
+@asynccontextmanager
+async def _slowed(broker: Kafka) -> AsyncIterator[None]:
+    """The broker runs for 20 ms, hangs for 180, and so on, until the block ends."""
+
+    async def hang() -> None:
+        while True:
+            broker.child.send(signal.SIGSTOP)
+            await asyncio.sleep(0.18)
+            broker.child.send(signal.SIGCONT)
+            await asyncio.sleep(0.02)
+
+    async with asyncio.TaskGroup() as tasks:
+        hanging = tasks.create_task(hang())
+        try:
+            yield
+        finally:
+            hanging.cancel()
+            broker.child.send(signal.SIGCONT)
 
 
 async def test_the_access_log_tells_each_request_and_no_secret(surroundings, tmp_path):
