@@ -146,7 +146,8 @@ class _Tracked(Event, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         """Refuse amounts finer than six decimals: a store would cut them silently."""
-        _six_decimals("revenue", self.revenue)
+        if self.revenue:  # most have none, and this is asked of each
+            _six_decimals("revenue", self.revenue)
 
 
 class _Traffic(_Tracked, frozen=True, kw_only=True):
