@@ -49,7 +49,6 @@ ENGINE: Final = {
     "index_mark_cache_size": 16 << 20,
     "primary_index_cache_size": 32 << 20,
     "query_condition_cache_size": 4 << 20,
-    "compiled_expression_cache_size": 8 << 20,
     "max_server_memory_usage": 2_400 << 20,
     "max_thread_pool_size": 200,
     "max_active_parts_loading_thread_pool_size": 2,
@@ -65,8 +64,12 @@ QUERY_SETTINGS: Final = {
     "max_threads": 2,
     "use_uncompressed_cache": 0,
     "do_not_merge_across_partitions_select_final": 1,
+    "compile_expressions": 0,
+    "compile_aggregate_expressions": 0,
+    "compile_sort_description": 0,
 }
-"""The last holds where a row's partition follows from its primary key, as in all our tables."""
+"""Partitions stand alone where a row's follows from its key, as in all our tables. Compiling
+makes our reports no faster, and one of each kind 0.2 s slower: the third of it."""
 TEXT_SETTINGS: Final = {
     "output_format_json_quote_64bit_integers": 0,
     "output_format_json_quote_decimals": 0,
@@ -278,11 +281,13 @@ class ClickHouse:
         """
         chosen = QUERY_SETTINGS | TEXT_SETTINGS | {"max_execution_time": seconds}
         chosen |= dict(settings or {})
+        # not as an argument: the embedded driver would run two statements for each setting
+        assigned = ", ".join(f"{name} = {value!r}" for name, value in chosen.items())
         tag = _tag()
 
         def work(client: Client) -> bytes:
             found: bytes = client.raw_query(
-                f"{tag} {sql}", parameters=dict(parameters or {}), settings=chosen, fmt=form
+                f"{tag} {sql} FORMAT {form} SETTINGS {assigned}", parameters=dict(parameters or {})
             )
             return found
 

@@ -1,12 +1,11 @@
 """Wires the reporting service: stores, projections and API, in order of need."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Final
 
 from fastapi import FastAPI
 
-from services.reporting import operating
+from services.reporting import operating, projections
 from services.reporting.asking.answers import Through
 from services.reporting.catalog import api as catalog_api
 from services.reporting.catalog import handlers as catalog
@@ -22,8 +21,6 @@ from services.reporting.exports.handlers import Exports
 from services.reporting.exports.store import ExportStore, WorkStore
 from services.reporting.exports.worker import LOW_PRIORITY, Bounds, Worker
 from services.reporting.facts.generations import Generations
-from services.reporting.facts.intake import check_fact, check_rate
-from services.reporting.facts.tables import RATES, TABLE_OF_TOPIC
 from services.reporting.meta import api as meta_api
 from services.reporting.meta.handlers import Lists
 from services.reporting.metrics import ReportingMetrics
@@ -48,12 +45,10 @@ from shared.hangup import HangUp
 from shared.http import AsgiApp, IdentityCheck, new_app
 from shared.identity import IdentitySigner
 from shared.postgres import Pool, migrate, open_pool
-from shared.projection import ClickHouseSink, Limits, PostgresSink, Projection
+from shared.projection import Projection
 from shared.runtime import Lifecycle, Service
 
 CLOCK = SystemClock()
-BATCH_BYTES_MAX: Final = 16 * 1024 * 1024
-"""A batch of facts closes with so many bytes: fewer and larger inserts are merged less often."""
 
 
 def build(settings: ReportingSettings | None = None) -> Service:
@@ -98,9 +93,9 @@ async def _opened(
     generations = Generations(clickhouse)
     await generations.resume()
     await operating.prepared(settings)(clickhouse)
-    facts = _facts(settings, clickhouse, metrics)
-    rates = _rates(settings, clickhouse, metrics)
-    things = _things(settings, pool, metrics)
+    facts = projections.of_facts(settings, clickhouse, metrics)
+    rates = projections.of_rates(settings, clickhouse, metrics)
+    things = projections.of_things(settings, pool, metrics)
     for name, projection in (("facts", facts), ("rates", rates), ("catalog", things)):
         lifecycle.run_task(name, projection.run)
         lifecycle.ready_when(name, projection.missing)
@@ -109,8 +104,8 @@ async def _opened(
     app = new_app("Portico reporting", "Partners' reads: reports, conversions, clicks, offers.")
     store = catalog_store.Store(pool)
     reports = Reports(
-        ReportStore(clickhouse, metrics.read_seconds),
-        _through(facts, rates),
+        ReportStore(clickhouse, metrics.read_seconds, rates.through_all),
+        projections.through(facts, rates),
         _own_currency(store),
         CLOCK,
         has_header_if_empty=settings.export_header_if_empty,
@@ -138,73 +133,12 @@ async def _opened(
     return app
 
 
-def _through(facts: Projection[None], rates: Projection[None]) -> Through:
-    """How fresh tables are: of facts the partner's partition, of rates all."""
-    topic_of_table = {table: topic for topic, table in TABLE_OF_TOPIC.items()}
-
-    def through(scope: Scope, tables: Sequence[str]) -> float:
-        key = partner_key(scope.network_id, scope.network_affiliate_id)
-        read = [topic_of_table[table] for table in tables if table != RATES]
-        found = [facts.through(topic, facts.partition_of(topic, key)) for topic in read]
-        return min([*found, rates.through_all()] if RATES in tables else found)
-
-    return through
-
-
 def _own_currency(store: catalog_store.Store) -> OwnCurrency:
     async def own_currency(scope: Scope) -> str:
         profile = await store.network(scope)
         return profile.currency_id if profile is not None else ""
 
     return own_currency
-
-
-def _facts(
-    settings: ReportingSettings, clickhouse: ClickHouse, metrics: ReportingMetrics
-) -> Projection[None]:
-    return Projection(
-        settings.kafka_bootstrap,
-        group=f"{settings.db_schema}.facts",
-        topics=tuple(topics.TRACKING.values()),
-        check=check_fact,
-        sink=ClickHouseSink(clickhouse, TABLE_OF_TOPIC),
-        metrics=metrics.projection,
-        limits=Limits(
-            records_max=settings.batch_records_max,
-            bytes_max=BATCH_BYTES_MAX,
-            age_seconds_max=settings.batch_seconds,
-        ),
-        clock=CLOCK,
-    )
-
-
-def _rates(
-    settings: ReportingSettings, clickhouse: ClickHouse, metrics: ReportingMetrics
-) -> Projection[None]:
-    topic = topics.NETWORK_RATES
-    return Projection(
-        settings.kafka_bootstrap,
-        group=f"{settings.db_schema}.rates",
-        topics=(topic,),
-        check=check_rate,
-        sink=ClickHouseSink(clickhouse, {topic.name: RATES}),
-        metrics=metrics.projection,
-        clock=CLOCK,
-    )
-
-
-def _things(
-    settings: ReportingSettings, pool: Pool, metrics: ReportingMetrics
-) -> Projection[Change]:
-    return Projection(
-        settings.kafka_bootstrap,
-        group=f"{settings.db_schema}.catalog",
-        topics=catalog.TOPICS,
-        check=catalog.Check(),
-        sink=PostgresSink(pool, "catalog", catalog_store.apply),
-        metrics=metrics.projection,
-        clock=CLOCK,
-    )
 
 
 def _add_rows(

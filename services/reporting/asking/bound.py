@@ -3,17 +3,12 @@
 Values reach ClickHouse as bound parameters only; the text of a query is made of our own words.
 """
 
-from typing import Any, Final
+from typing import Any
 
-from services.reporting.asking.interval import STAMP_MAX, Interval
+from services.reporting.asking.calendar import DAY
+from services.reporting.asking.interval import Interval
+from services.reporting.facts import views
 from services.reporting.scope import Scope
-
-ALL_TIME: Final = (0, STAMP_MAX)
-
-_SCOPED: Final = (
-    "{table}_of(network = {{network:UInt64}}, partner = {{partner:UInt64}}, "
-    "since = {{since:UInt32}}, until = {{until:UInt32}})"
-)
 
 
 class Bound:
@@ -24,28 +19,31 @@ class Bound:
     """
 
     def __init__(self, scope: Scope, interval: Interval | None) -> None:
-        since, until = ALL_TIME if interval is None else (interval.since, interval.until)
         self.values: dict[str, Any] = {
             "network": scope.network_id,
             "partner": scope.network_affiliate_id,
-            "since": since,
-            "until": until,
         }
+        self._interval = interval
         if interval is not None:
-            self.values["zone"] = interval.zone.name
+            self.values |= {
+                "since": interval.since,
+                "until": interval.until,
+                "zone": interval.zone.name,
+            }
 
     def view(self, table: str) -> str:
-        """The scoped view of `table`."""
-        return _SCOPED.format(table=table)
+        """The scoped view of `table`; days that are whole in UTC need no look at seconds."""
+        interval = self._interval
+        if interval is None:
+            return views.of_all_time(table)
+        if interval.since % DAY == 0 and (interval.until + 1) % DAY == 0:
+            return views.of_days(table)
+        return views.between(table)
 
     @staticmethod
     def view_of_all_time(table: str) -> str:
         """The scoped view of `table` without the interval."""
-        ends = ("{since:UInt32}", "{until:UInt32}")
-        view = _SCOPED.format(table=table)
-        for end, bound in zip(ends, ALL_TIME, strict=True):
-            view = view.replace(end, str(bound))
-        return view
+        return views.of_all_time(table)
 
     def text(self, value: Any, kind: str) -> str:
         """Bind `value`; the text that stands for it in SQL."""

@@ -16,7 +16,8 @@ LongUnit = Literal["date", "week", "month", "year"]
 _QUARTER: Final = 900
 """Every zone is off by whole quarters of an hour, and changes at one."""
 _HOUR: Final = 3_600
-_DAY: Final = 86_400
+DAY: Final = 86_400
+"""Seconds of a day in UTC."""
 
 
 def starts(interval: Interval, unit: LongUnit) -> list[int]:
@@ -61,8 +62,8 @@ def offsets(interval: Interval) -> list[tuple[int, int]]:
     """From when on local time is how many seconds ahead of UTC; the first holds from the start."""
     zone = interval.zone
     found = [(0, zone.seconds_ahead(interval.since))]
-    for begin in range(interval.since, interval.until, _DAY):
-        end = min(begin + _DAY, interval.until)
+    for begin in range(interval.since, interval.until, DAY):
+        end = min(begin + DAY, interval.until)
         if zone.seconds_ahead(end) != found[-1][1]:
             change = _change(begin, end, zone)
             found.append((change, zone.seconds_ahead(change)))

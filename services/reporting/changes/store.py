@@ -16,37 +16,34 @@ from prometheus_client import Histogram
 
 from services.reporting.changes.domain import Seen
 from services.reporting.facts.shapes import CONVERSION, selected
-from services.reporting.facts.tables import CHANGES
+from services.reporting.facts.views import CHANGES_BETWEEN
 from services.reporting.scope import Scope
 from shared.clickhouse import ClickHouse
 
-_SCOPED: Final = (
-    f"{CHANGES}_of(network = {{network:UInt64}}, partner = {{partner:UInt64}},"
-    " since = {since:UInt64}, until = {until:UInt64})"
-)
-_ALL_BEFORE: Final = _SCOPED.replace("{since:UInt64}", "0")
+_ALL_BEFORE: Final = CHANGES_BETWEEN.replace("{since:UInt64}", "0")
 _DECIDING: Final = (
     "_offset, toString(conversion_id), version, status, is_scrub,"
     " tuple(hold.holding_period_end, hold.status), revenue, sale_amount"
 )
 _OLDEST: Final = f"""
-SELECT _offset, _appended FROM {_SCOPED}
+SELECT _offset, _appended FROM {CHANGES_BETWEEN}
 WHERE _appended >= {{appended:UInt64}} ORDER BY _offset LIMIT 1
 """
 _OFFSETS: Final = f"""
-SELECT _offset FROM {_SCOPED} ORDER BY _offset LIMIT 1 BY _offset LIMIT {{count:UInt64}}
+SELECT _offset FROM {CHANGES_BETWEEN} ORDER BY _offset LIMIT 1 BY _offset LIMIT {{count:UInt64}}
 """
 _RECORDS: Final = f"""
 SELECT {_DECIDING}, _appended, hold.on_hold_conversion_id
-FROM {_SCOPED} ORDER BY _offset LIMIT 1 BY _offset
+FROM {CHANGES_BETWEEN} ORDER BY _offset LIMIT 1 BY _offset
 """
 _ROWS: Final = f"""
 SELECT {selected(CONVERSION.json)}
-FROM (SELECT * FROM {_SCOPED} ORDER BY _offset LIMIT 1 BY _offset) AS fact ORDER BY fact._offset
+FROM (SELECT * FROM {CHANGES_BETWEEN} ORDER BY _offset LIMIT 1 BY _offset) AS fact
+ORDER BY fact._offset
 """
 _HISTORY: Final = f"""
 SELECT {_DECIDING} FROM {_ALL_BEFORE}
-WHERE conversion_id IN (SELECT conversion_id FROM {_SCOPED})
+WHERE conversion_id IN (SELECT conversion_id FROM {CHANGES_BETWEEN})
 """
 
 

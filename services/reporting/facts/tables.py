@@ -1,12 +1,11 @@
-"""The fact tables and their scoped views, as ClickHouse DDL with the engine as a parameter.
+"""The fact tables, as ClickHouse DDL with the engine as a parameter.
 
 A row is the record as it came, read by JSONEachRow, with its place in the log beside it. Columns
 have the names and defaults of the event schemas; nested objects are named tuples. Every column a
 report may group by is here from the start. Amounts are exact decimals.
 
 Merging keeps one row an id: of clicks and impressions the last in the log, of conversions the
-highest version, and of equal versions the last in the log. The views read with FINAL, so answers do
-not depend on when merges run.
+highest version, and of equal versions the last in the log.
 
 `conversion_changes` keeps every record of a conversion, in the order of the log, for the change
 feed. A materialized view fills it from each insert into `conversions` rather than the sink by a
@@ -38,8 +37,8 @@ TABLE_OF_TOPIC: Final = {
 OFFER: Final = """offer Tuple(
         network_offer_id UInt64,
         network_id UInt64,
-        name String,
-        offer_status String,
+        name LowCardinality(String),
+        offer_status LowCardinality(String),
         network_tracking_domain_id UInt64
     )"""
 
@@ -179,52 +178,6 @@ SETTINGS ttl_only_drop_parts = 1, old_parts_lifetime = 60
 """
 
 
-_WORDS: Final = """
-    relationship.offer.network_offer_id AS offer_id,
-    relationship.offer.name AS offer_name,
-    {stamp} AS stamp,"""
-"""What reports group and filter by (`columns.py`), alike in all views. Parts of a tuple are named
-here and not in queries, since a view that is asked for a part reads the whole tuple."""
-
-_TRAFFIC_WORDS: Final = f"""{_WORDS}
-    '' AS event_name,
-    relationship.geolocation.country_name AS country,
-    relationship.geolocation.country_code AS country_code,
-    relationship.geolocation.region_name AS region,
-    relationship.geolocation.city_name AS city,
-    relationship.geolocation.dma AS dma,
-    relationship.geolocation.dma_name AS dma_name,
-    relationship.geolocation.carrier_name AS carrier,
-    relationship.geolocation.isp_name AS isp,
-    relationship.device_information.platform_name AS platform,
-    relationship.device_information.os_version AS os_version,
-    relationship.device_information.device_type AS device_type,
-    relationship.device_information.model AS device_model,
-    relationship.device_information.brand AS device_make,
-    relationship.device_information.browser_name AS browser,
-    relationship.device_information.language AS language"""
-
-_CONVERSION_WORDS: Final = f"""{_WORDS}
-    event AS event_name,
-    '' AS dma_name,
-    brand AS device_make"""
-
-
-def _view(name: str, stamp: str, words: str) -> str:
-    """One partner's rows of a time range, both ends included: the only way to read a table."""
-    return f"""
-CREATE OR REPLACE VIEW {name}_of AS
-SELECT *, {words.format(stamp=stamp)}
-FROM {name} FINAL
-WHERE network_id = {{network:UInt64}}
-    AND network_affiliate_id = {{partner:UInt64}}
-    AND date >= toDate(toDateTime({{since:UInt32}}, 'UTC'))
-    AND date <= toDate(toDateTime({{until:UInt32}}, 'UTC'))
-    AND {stamp} >= {{since:UInt32}}
-    AND {stamp} <= {{until:UInt32}}
-"""
-
-
 def _changes(engine: str, *, days: int) -> str:
     """Rows are removed a while after they are told to beginners last: those may go on meanwhile."""
     appended = "toDateTime(intDiv(_appended, 1000), 'UTC')"
@@ -243,14 +196,6 @@ SETTINGS ttl_only_drop_parts = 1, old_parts_lifetime = 60, index_granularity = 1
 _CHANGES_FEED: Final = f"""
 CREATE MATERIALIZED VIEW IF NOT EXISTS {CHANGES}_feed TO {CHANGES} AS SELECT * FROM {CONVERSIONS}
 """
-_CHANGES_VIEW: Final = f"""
-CREATE OR REPLACE VIEW {CHANGES}_of AS
-SELECT * FROM {CHANGES}
-WHERE network_id = {{network:UInt64}}
-    AND network_affiliate_id = {{partner:UInt64}}
-    AND _offset >= {{since:UInt64}}
-    AND _offset < {{until:UInt64}}
-"""
 
 
 def _rates(engine: str) -> str:
@@ -268,15 +213,6 @@ CREATE TABLE IF NOT EXISTS {RATES} (
 )
 ENGINE = {engine.format(version="version")}
 ORDER BY (network_id, date, currency_id)
-"""
-
-
-_RATES_VIEW: Final = f"""
-CREATE OR REPLACE VIEW {RATES}_between AS
-SELECT * FROM {RATES} FINAL
-WHERE network_id = {{network:UInt64}}
-    AND date >= toDate({{first:Int32}})
-    AND date <= toDate({{last:Int32}})
 """
 
 
@@ -316,20 +252,15 @@ def statements(engine: str = ENGINE, *, retention_days: int = RETENTION_DAYS) ->
             engine=engine,
             days=retention_days,
         ),
-        _view(CLICKS, "unix_timestamp", _TRAFFIC_WORDS),
-        _view(IMPRESSIONS, "unix_timestamp", _TRAFFIC_WORDS),
-        _view(CONVERSIONS, "conversion_unix_timestamp", _CONVERSION_WORDS),
         _rates(engine),
-        _RATES_VIEW,
         _changes(engine, days=retention_days),
         _CHANGES_FEED,
-        _CHANGES_VIEW,
     )
 
 
 async def prepare(
     clickhouse: ClickHouse, engine: str = ENGINE, *, retention_days: int = RETENTION_DAYS
 ) -> None:
-    """Make the tables and views that are missing; arguments as of `statements`."""
+    """Make the tables that are missing; arguments as of `statements`."""
     for statement in statements(engine, retention_days=retention_days):
         await clickhouse.command(statement)

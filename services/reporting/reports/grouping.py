@@ -5,7 +5,7 @@ the key has one, `label<i>`. Values are bound, never part of the text.
 """
 # ruff: noqa: S608 - see above
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,6 +17,7 @@ from services.reporting.asking.query import Query
 from services.reporting.facts import tables
 from services.reporting.facts.columns import EMPTY, Column
 from services.reporting.reports import measures
+from services.reporting.reports.measures import Counted
 from services.reporting.reports.pricing import Pricing
 
 ROWS_MAX: Final = 10_000
@@ -52,12 +53,18 @@ def key_of(column: Column, interval: Interval, bound: Bound) -> Key:
             f"if($id = 0, '{EMPTY}', {named})",
         )
     shown = f"if($id = '', '{EMPTY}', $id)"
-    return Key(f"if({column.id} = '{EMPTY}', '', toString({column.id}))", "", shown, shown)
+    return Key(f"transform({column.id}, ['{EMPTY}'], [''])", "", shown, shown)
 
 
 def bucket_key(begins: Sequence[int], bound: Bound) -> Key:
     """The key of buckets of time that begin at these seconds."""
-    return Key(f"roundDown(stamp, {bound.text(list(begins), 'Array(UInt32)')})")
+    return Key(_begin(begins, bound.text(list(begins), "Array(UInt32)")))
+
+
+def _begin(begins: Sequence[int], bound_begins: str) -> str:
+    """The last of these not behind a fact; its day is enough where all are UTC midnights."""
+    is_by_day = all(begin % calendar.DAY == 0 for begin in begins)
+    return f"roundDown({'toUInt32(date) * 86400' if is_by_day else 'stamp'}, {bound_begins})"
 
 
 def _time_key(column: Column, interval: Interval, bound: Bound) -> Key:
@@ -68,7 +75,7 @@ def _time_key(column: Column, interval: Interval, bound: Bound) -> Key:
     begins = calendar.starts(interval, unit)
     ids = bound.text(begins, "Array(UInt32)")
     names = bound.text(calendar.labels(begins, unit, interval.zone), "Array(String)")
-    return Key(f"roundDown(stamp, {ids})", shown_label=f"transform($id, {ids}, {names}, '')")
+    return Key(_begin(begins, ids), shown_label=f"transform($id, {ids}, {names}, '')")
 
 
 def _hour(interval: Interval, bound: Bound) -> str:
@@ -127,6 +134,15 @@ class Grouping:
             else f"({inner})"
         )
 
+    def unpriced(self) -> str:
+        """A SELECT of all facts that count and whose amounts have no rate, in parentheses."""
+        parts = [
+            f"SELECT currency_id, stamp, _appended FROM {self.bound.view(table)}"
+            f" WHERE {' AND '.join([*conditions, self._is_unpriced(counted)])}"
+            for table, counted, conditions in self._parts()
+        ]
+        return f"({' UNION ALL '.join(parts)})"
+
     @property
     def _labelled(self) -> list[int]:
         return [i for i, key in enumerate(self.keys) if key.label]
@@ -135,32 +151,40 @@ class Grouping:
     def _by(self) -> str:
         return f" GROUP BY {', '.join(self.ids)}" if self.keys else ""
 
-    def _summed(self, part: str, counted: Collection[str]) -> str:
+    def _summed(self, table: str, counted: Counted, conditions: Sequence[str]) -> str:
         """The groups of one kind of fact; what it does not count is zero."""
+        keys = [f"{key.id} AS id{i}" for i, key in enumerate(self.keys)]
         labels = [
             column
-            for i in self._labelled
+            for i, key in enumerate(self.keys)
+            if key.label
             for column in (
-                f"argMaxIf(l{i}, stamp, l{i} != '') AS label{i}",
-                f"maxIf(stamp, l{i} != '') AS stamp{i}",
+                f"argMaxIf({key.label}, stamp, {key.label} != '') AS label{i}",
+                f"maxIf(stamp, {key.label} != '') AS stamp{i}",
             )
         ]
         counts = [
-            f"sum(n_{name}) AS s_{name}" if name in counted else f"toUInt64(0) AS s_{name}"
+            f"countIf({counted.counts[name]}) AS s_{name}"
+            if name in counted.counts
+            else f"toUInt64(0) AS s_{name}"
             for name in measures.COUNTS
         ]
-        zero = self.pricing.exact("0")
         amounts = [
-            f"sum(n_{name}) AS s_{name}" if name in counted else f"{zero} AS s_{name}"
+            f"sumIf({self.pricing.amount}, {counted.amounts[name]}) AS s_{name}"
+            if name in counted.amounts
+            else f"toDecimal128(0, {self.pricing.places}) AS s_{name}"
             for name in measures.AMOUNTS
         ]
-        chosen = [*self.ids, *labels, *counts, *amounts, "max(n_unpriced) AS s_unpriced"]
-        only = f" WHERE {self.only}" if self.only else ""
-        return f"SELECT {', '.join(chosen)} FROM ({part}){only}{self._by}"
+        unpriced = f"countIf({self._is_unpriced(counted)}) > 0 AS s_unpriced"
+        chosen = [*keys, *labels, *counts, *amounts, unpriced]
+        kept = [*conditions, self.only] if self.only else conditions
+        where = f" WHERE {' AND '.join(kept)}" if kept else ""
+        return f"SELECT {', '.join(chosen)} FROM {self.bound.view(table)}{where}{self._by}"
 
-    def facts(self) -> str:
-        """A SELECT of all facts that count, in parentheses, with zeros where one has no part."""
-        return f"({' UNION ALL '.join(part for part, _ in self._parts())})"
+    def _is_unpriced(self, counted: Counted) -> str:
+        """Whether a fact's amount counts and has no rate."""
+        any_amount = " OR ".join(f"({condition})" for condition in counted.amounts.values())
+        return f"({self.pricing.is_missing}) AND revenue != 0 AND ({any_amount})"
 
     def shown(self) -> list[tuple[str, str]]:
         """Expressions over the groups for the id and the label of each key."""
@@ -168,40 +192,13 @@ class Grouping:
             (_named(key.shown_id, i), _named(key.shown_label, i)) for i, key in enumerate(self.keys)
         ]
 
-    def _parts(self) -> Iterator[tuple[str, Collection[str]]]:
-        """A SELECT of each kind of fact, with the sums that it counts for."""
+    def _parts(self) -> Iterator[tuple[str, Counted, Sequence[str]]]:
+        """Each kind of fact: its table, what it counts for, which of them."""
         conditions = list(asked.conditions(self.query, self.bound))
-        for table, of_traffic in (
-            (tables.CLICKS, measures.FROM_CLICKS),
-            (tables.IMPRESSIONS, measures.FROM_IMPRESSIONS),
-        ):
-            yield self._part(table, of_traffic, conditions), of_traffic
-        counted_if = asked.status(self.query, self.bound)
-        counted = {
-            name: expression.replace("is_counted", f"({counted_if})")
-            for name, expression in measures.FROM_CONVERSIONS.items()
-        }
-        yield self._part(tables.CONVERSIONS, counted, [*conditions, "NOT is_scrub"]), counted
-
-    def _part(self, table: str, counted: Mapping[str, str], conditions: Sequence[str]) -> str:
-        keys = [f"{key.id} AS id{i}" for i, key in enumerate(self.keys)]
-        keys += [f"{key.label} AS l{i}" for i, key in enumerate(self.keys) if key.label]
-        counts = [f"toUInt64({counted.get(name, '0')}) AS n_{name}" for name in measures.COUNTS]
-        amounts = [
-            f"{self.pricing.exact(counted.get(name, '0'))} AS n_{name}" for name in measures.AMOUNTS
-        ]
-        any_amount = " OR ".join(f"n_{name} != 0" for name in measures.AMOUNTS if name in counted)
-        chosen = [
-            *keys,
-            *counts,
-            f"{self.pricing.amount} AS amount",
-            *amounts,
-            f"toUInt8({self.pricing.is_missing} AND ({any_amount})) AS n_unpriced",
-            "stamp",
-            "currency_id",
-        ]
-        where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
-        return f"SELECT {', '.join(chosen)} FROM {self.bound.view(table)}{where}"
+        yield tables.CLICKS, measures.FROM_CLICKS, conditions
+        yield tables.IMPRESSIONS, measures.FROM_IMPRESSIONS, conditions
+        counted = measures.from_conversions(f"({asked.status(self.query, self.bound)})")
+        yield tables.CONVERSIONS, counted, [*conditions, "NOT is_scrub"]
 
 
 def _named(expression: str, index: int) -> str:

@@ -31,27 +31,52 @@ SUMS: Final = (*COUNTS, *AMOUNTS)
 _BASE: Final = "NOT is_event AND NOT is_view_through"
 _HELD: Final = "status = 'on_hold'"
 
-FROM_CLICKS: Final[Mapping[str, str]] = {
-    "unique_click": "error_code = 0 AND is_unique = 1",
-    "duplicate_click": "error_code = 0 AND is_unique = 0",
-    "invalid_click": "error_code != 0",
-    "revenue": "if(error_code = 0, amount, 0)",
-    "redirect_traffic_revenue": "if(error_code = 0 AND is_redirect_traffic, amount, 0)",
-}
-FROM_IMPRESSIONS: Final[Mapping[str, str]] = {
-    "imp": "1",
-    "revenue": "amount",
-    "redirect_traffic_revenue": "if(is_redirect_traffic, amount, 0)",
-}
-FROM_CONVERSIONS: Final[Mapping[str, str]] = {
-    "cv": f"is_counted AND {_BASE}",
-    "view_through_cv": "is_counted AND NOT is_event AND is_view_through",
-    "event": "is_counted AND is_event",
-    "revenue": "if(is_counted, amount, 0)",
-    "redirect_traffic_revenue": "if(is_counted AND is_redirect_traffic, amount, 0)",
-    "on_hold_conversion_count": _HELD,
-    "on_hold_potential_revenue": f"if({_HELD}, amount, 0)",
-}
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What one kind of fact counts for: names of sums, and the facts that each is of, as SQL.
+
+    Attributes:
+        counts: of `COUNTS`.
+        amounts: of `AMOUNTS`, the sums of the facts' amounts.
+    """
+
+    counts: Mapping[str, str]
+    amounts: Mapping[str, str]
+
+
+FROM_CLICKS: Final = Counted(
+    counts={
+        "unique_click": "error_code = 0 AND is_unique = 1",
+        "duplicate_click": "error_code = 0 AND is_unique = 0",
+        "invalid_click": "error_code != 0",
+    },
+    amounts={
+        "revenue": "error_code = 0",
+        "redirect_traffic_revenue": "error_code = 0 AND is_redirect_traffic",
+    },
+)
+FROM_IMPRESSIONS: Final = Counted(
+    counts={"imp": "1"},
+    amounts={"revenue": "1", "redirect_traffic_revenue": "is_redirect_traffic"},
+)
+
+
+def from_conversions(is_counted: str) -> Counted:
+    """Conversions count where that condition holds; those on hold are shown beside it."""
+    return Counted(
+        counts={
+            "cv": f"{is_counted} AND {_BASE}",
+            "view_through_cv": f"{is_counted} AND NOT is_event AND is_view_through",
+            "event": f"{is_counted} AND is_event",
+            "on_hold_conversion_count": _HELD,
+        },
+        amounts={
+            "revenue": is_counted,
+            "redirect_traffic_revenue": f"{is_counted} AND is_redirect_traffic",
+            "on_hold_potential_revenue": _HELD,
+        },
+    )
 
 
 PLACES: Final = 16

@@ -40,11 +40,6 @@ class Pricing:
     is_missing: str
     places: int
 
-    def exact(self, expression: str) -> str:
-        """An expression over `amount` as a decimal of that many places."""
-        kind = "toDecimal64" if self.places == LOG_PLACES else "toDecimal128"
-        return f"{kind}({expression}, {self.places})"
-
 
 def unconverted(currency_id: str, bound: Bound) -> Pricing:
     """Amounts as they are; those in another currency cannot be converted."""

@@ -14,6 +14,7 @@ from typing import Any, Final
 from prometheus_client import Histogram
 
 from services.reporting.asking.bound import Bound
+from services.reporting.facts import views
 from services.reporting.facts.columns import COLUMNS, Column, column_of
 from services.reporting.reports import measures, pricing
 from services.reporting.reports.domain import Report
@@ -21,6 +22,7 @@ from services.reporting.reports.grouping import Grouping, bucket_key, key_of
 from services.reporting.reports.pricing import Pricing
 from services.reporting.scope import Scope
 from shared.clickhouse import ClickHouse
+from shared.errors import UnavailableError
 
 ROWS_MAX: Final = 10_000
 _ROWS, _SERIES, _SUMMARY = 0, 1, 2
@@ -69,11 +71,25 @@ class Piece:
 
 
 class ReportStore:
-    """Reports over the facts of all partners, one partner at a time."""
+    """Reports over the facts of all partners, one partner at a time.
 
-    def __init__(self, clickhouse: ClickHouse, seconds: Histogram) -> None:
+    Args:
+        clickhouse: has the facts and rates.
+        seconds: how long each kind of read takes.
+        rates_through: log time (seconds, UTC) up to which rates are stored.
+    """
+
+    def __init__(
+        self,
+        clickhouse: ClickHouse,
+        seconds: Histogram,
+        rates_through: Callable[[], float],
+    ) -> None:
         self._clickhouse = clickhouse
         self._seconds = seconds
+        self._rates_through = rates_through
+        self._mixed: set[tuple[Scope, str]] = set()
+        """Who has had amounts converted to which currency."""
 
     async def table(self, scope: Scope, report: Report) -> Rows:
         """The rows of a report as JSON objects.
@@ -95,12 +111,12 @@ class ReportStore:
             InvalidError: an amount has no rate to the currency asked for.
             UnavailableError: ClickHouse does not answer in time.
         """
-        bound = Bound(scope, report.interval)
-        priced = await self._pricing(scope, report, bound)
-        grouping = _grouping(report, priced, bound)
-        parts = (_rows_sql(grouping, _json(report, grouping)), _series_sql(grouping, begins))
-        sql = f"SELECT * FROM ({' UNION ALL '.join(parts)}) ORDER BY kind, place"
-        found = await self._asked(scope, report, grouping, sql)
+
+        def statement(grouping: Grouping) -> str:
+            parts = (_rows_sql(grouping, _json(report, grouping)), _series_sql(grouping, begins))
+            return f"SELECT * FROM ({' UNION ALL '.join(parts)}) ORDER BY kind, place"
+
+        found = await self._asked(scope, report, statement)
         lines = [line for kind, _, _, line in found if kind == _ROWS]
         return Entity(
             rows=Rows(lines[:ROWS_MAX], len(lines) > ROWS_MAX),
@@ -119,19 +135,20 @@ class ReportStore:
 
     async def pieces(self, scope: Scope, report: Report, begins: Sequence[int]) -> list[Piece]:
         """The sums of all facts by the report's columns and buckets of time; raises as `sums`."""
-        bound = Bound(scope, report.interval)
-        grouping = _grouping(report, await self._pricing(scope, report, bound), bound)
-        grouping = replace(grouping, keys=[*grouping.keys, bucket_key(begins, bound)])
-        *shown, _ = grouping.shown()
-        cells = ", ".join(f"({cell_id}, {label})" for cell_id, label in shown)
-        bucket = grouping.ids[-1]
-        sql = (
-            f"SELECT [{cells}] AS cells, toUInt32({bucket}) AS begin, unpriced,"
-            f" {', '.join(measures.SUMS)} FROM {grouping.groups()} ORDER BY begin"
-        )
+
+        def statement(grouping: Grouping) -> str:
+            grouping = replace(grouping, keys=[*grouping.keys, bucket_key(begins, grouping.bound)])
+            *shown, _ = grouping.shown()
+            cells = ", ".join(f"({cell_id}, {label})" for cell_id, label in shown)
+            bucket = grouping.ids[-1]
+            return (
+                f"SELECT [{cells}] AS cells, toUInt32({bucket}) AS begin, unpriced,"
+                f" {', '.join(measures.SUMS)} FROM {grouping.groups()} ORDER BY begin"
+            )
+
         return [
             Piece([(_text(a), _text(b)) for a, b in row[0]], row[1], _sums(row[3:]))
-            for row in await self._asked(scope, report, grouping, sql)
+            for row in await self._asked(scope, report, statement)
         ]
 
     async def names(self, scope: Scope, report: Report) -> list[tuple[tuple[str, str], ...]]:
@@ -152,55 +169,72 @@ class ReportStore:
         return [tuple(zip(row[::2], row[1::2], strict=True)) for row in found]
 
     async def _rows(self, scope: Scope, report: Report, render: "_Render") -> Rows:
-        bound = Bound(scope, report.interval)
-        priced = await self._pricing(scope, report, bound)
-        grouping = _grouping(report, priced, bound)
-        sql = f"{_rows_sql(grouping, render(report, grouping))} ORDER BY place"
-        found = await self._asked(scope, report, grouping, sql)
+        def statement(grouping: Grouping) -> str:
+            return f"{_rows_sql(grouping, render(report, grouping))} ORDER BY place"
+
+        found = await self._asked(scope, report, statement)
         return Rows([line for _, _, _, line in found[:ROWS_MAX]], len(found) > ROWS_MAX)
 
     async def _asked(
-        self, scope: Scope, report: Report, grouping: Grouping, sql: str
+        self, scope: Scope, report: Report, statement: "_Statement"
     ) -> Sequence[tuple[Any, ...]]:
         """The rows of a statement whose third column is `unpriced`.
 
+        Most partners earn in one currency and ask for it, so that is tried first; a partner whose
+        amounts had to be converted once is taken to need it again.
+
         Raises:
-            InvalidError: some row is.
-            UnavailableError: ClickHouse does not answer in time.
+            InvalidError: an amount has no rate to the currency asked for.
+            UnavailableError: ClickHouse does not answer in time, or rates are still being read.
         """
-        with self._seconds.labels("report").time():
-            found = await self._clickhouse.query(
-                sql, grouping.bound.values, settings=_LINES, texts_as_bytes=True
-            )
-            if any(row[2] for row in found):
-                raise await self._unpriced(report, grouping)
+        if (scope, report.currency_id) not in self._mixed:
+            bound = Bound(scope, report.interval)
+            priced = pricing.unconverted(report.currency_id, bound)
+            found = await self._found(_grouping(report, priced, bound), statement)
+            if _is_priced(found):
+                return found
+        bound = Bound(scope, report.interval)
+        grouping = _grouping(report, await self._converting(report, bound), bound)
+        found = await self._found(grouping, statement)
+        if not _is_priced(found):
+            raise await self._unpriced(report, grouping)
+        self._mixed.add((scope, report.currency_id))
         return found
 
+    async def _found(
+        self, grouping: Grouping, statement: "_Statement"
+    ) -> Sequence[tuple[Any, ...]]:
+        with self._seconds.labels("report").time():
+            return await self._clickhouse.query(
+                statement(grouping), grouping.bound.values, settings=_LINES, texts_as_bytes=True
+            )
+
     async def _unpriced(self, report: Report, grouping: Grouping) -> Exception:
+        """What to tell: a rate that was logged before the amount may not be read yet."""
+        through_ms = int(self._rates_through() * 1_000)
         sql = (
-            "SELECT toString(currency_id), toUInt32(min(stamp)) AS first"
-            f" FROM {grouping.facts()} WHERE n_unpriced GROUP BY currency_id ORDER BY first LIMIT 1"
+            "SELECT toString(currency_id), toUInt32(min(stamp)) AS first, min(_appended)"
+            f" FROM {grouping.unpriced()} GROUP BY currency_id ORDER BY first LIMIT 1"
         )
-        [(currency, stamp)] = await self._clickhouse.query(sql, grouping.bound.values)
+        [(currency, stamp, appended_ms)] = await self._clickhouse.query(sql, grouping.bound.values)
+        if appended_ms > through_ms:
+            return UnavailableError("Currency rates are still being read; ask again in a moment.")
         return pricing.no_rate(currency, report.currency_id, stamp)
 
-    async def _pricing(self, scope: Scope, report: Report, bound: Bound) -> Pricing:
-        """How amounts are read; a network without rates, or facts of one currency, need none."""
-        days = pricing.days_of(report.interval)
-        since = days.start - pricing.EARLIER_DAYS_MAX
-        view = (
-            f"rates_between(network = {{network:UInt64}}, first = {bound.text(since, 'Int32')},"
-            f" last = {bound.text(days.stop, 'Int32')})"
-        )
-        [(known,)] = await self._clickhouse.query(f"SELECT count() FROM {view}", bound.values)
-        foreign = await self._foreign(report, bound) if known else ()
+    async def _converting(self, report: Report, bound: Bound) -> Pricing:
+        """Amounts by the rates of their days."""
+        foreign = await self._foreign(report, bound)
         if not foreign:
             return pricing.unconverted(report.currency_id, bound)
+        days = pricing.days_of(report.interval)
+        since = days.start - pricing.EARLIER_DAYS_MAX
         names = bound.text([*foreign, report.currency_id], "Array(String)")
-        sql = f"SELECT base_currency_id, currency_id, toInt32(date), rate FROM {view}"
-        found = await self._clickhouse.query(
-            f"{sql} WHERE currency_id IN {names} OR base_currency_id IN {names}", bound.values
+        bound.values |= {"first": since, "last": days.stop}
+        sql = (
+            f"SELECT base_currency_id, currency_id, toInt32(date), rate FROM {views.RATES_BETWEEN}"
+            f" WHERE currency_id IN {names} OR base_currency_id IN {names}"
         )
+        found = await self._clickhouse.query(sql, bound.values)
         daily = pricing.daily_rates(_rates(found), report.currency_id, foreign, days)
         return pricing.converted(report.currency_id, daily, report.interval, bound)
 
@@ -285,6 +319,7 @@ def _series_sql(grouping: Grouping, begins: Sequence[int]) -> str:
 
 # --- lines ----------------------------------------------------------------------------------------
 
+_Statement = Callable[[Grouping], str]
 _Render = Callable[[Report, Grouping], str]
 """How a group becomes a line: an expression over the groups."""
 _BEFORE_METRICS: Final = len('{"reporting":')
@@ -315,6 +350,10 @@ def _metrics() -> str:
 def _text(found: Any) -> str:
     """A text that the driver may have left as bytes."""
     return found.decode() if isinstance(found, bytes) else str(found)
+
+
+def _is_priced(found: Iterable[tuple[Any, ...]]) -> bool:
+    return not any(row[2] for row in found)
 
 
 def _sums(values: Sequence[Any]) -> Sums:

@@ -17,6 +17,7 @@ from services.reporting.rows.store import RowStore
 from services.reporting.scope import Scope
 from shared.clickhouse import ENGINE, ClickHouse, open_clickhouse
 from shared.clock import ManualClock
+from tests.backends import CLICKHOUSE_URL
 from tests.reporting_parts import NOW
 
 RETENTION_DAYS = 20_000
@@ -45,7 +46,9 @@ def database() -> str:
 @pytest.fixture
 async def clickhouse(clickhouse_folder: Path, database: str) -> AsyncIterator[ClickHouse]:
     """The test's database."""
-    async with open_clickhouse(path=clickhouse_folder, database=database) as clickhouse:
+    async with open_clickhouse(
+        path=clickhouse_folder, database=database, url=CLICKHOUSE_URL
+    ) as clickhouse:
         yield clickhouse
         await clickhouse.command(f"DROP DATABASE {database}")
 
@@ -61,7 +64,7 @@ async def facts(clickhouse: ClickHouse) -> ClickHouse:
 def reports(facts: ClickHouse) -> Reports:
     """The handlers of reports over those tables."""
     return Reports(
-        ReportStore(facts, _histogram()),
+        ReportStore(facts, _histogram(), lambda: NOW),
         lambda _scope, _tables: 1.25,
         own_currency,
         ManualClock(NOW),

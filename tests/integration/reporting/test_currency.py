@@ -1,5 +1,6 @@
 """Protects converted amounts: by the rate of their day, exactly, or refused with the day's name."""
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -9,8 +10,8 @@ import pytest
 from services.reporting.facts.tables import RATES
 from services.reporting.reports.handlers import Reports
 from shared.clickhouse import ClickHouse
-from shared.errors import InvalidError
-from tests.reporting_parts import click, columns, conversion, store, table
+from shared.errors import InvalidError, UnavailableError
+from tests.reporting_parts import NOW, click, columns, conversion, store, table
 
 ME = (1, 10)
 DAY = 86_400
@@ -88,6 +89,19 @@ async def test_the_nearest_earlier_rate_holds_for_a_week_and_then_none(
     assert await revenue(reports, "USD", "offer") == [20]
     await rate(clickhouse, "EUR", "2026-03-13", "4", version=2)
     assert await revenue(reports, "USD", "offer") == [40]
+
+
+async def test_an_amount_may_wait_for_a_rate_that_was_logged_before_it(
+    reports: Reports, clickhouse: ClickHouse
+) -> None:
+    """Rates have a projection of their own: until it is that far, "no rate" would be a guess."""
+    euros = conversion(1, currency_id="EUR", revenue=10)
+    await store(clickhouse, [replace(euros, appended_ms=int(NOW * 1_000) + 1)], 0)
+    with pytest.raises(UnavailableError, match="rates are still being read"):
+        await revenue(reports, "USD", "offer")
+    await store(clickhouse, [conversion(2, currency_id="EUR", revenue=10)], 0)
+    with pytest.raises(InvalidError, match="no rate of that day"):
+        await revenue(reports, "USD", "offer")
 
 
 async def test_rates_are_of_a_network_and_rows_without_amounts_need_none(
