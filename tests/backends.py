@@ -1,6 +1,6 @@
-"""The Kafka and Postgres that tests use: given ones, containers, or embedded ones.
+"""The Kafka, Postgres and ClickHouse that tests use: given ones, containers, or embedded ones.
 
-`KAFKA_BOOTSTRAP` and `DATABASE_URL` name given ones. Otherwise `PORTICO_TEST_BACKEND=containers`
+`KAFKA_BOOTSTRAP`, `DATABASE_URL` and `CLICKHOUSE_URL` name given ones. Otherwise `PORTICO_TEST_BACKEND=containers`
 starts containers, and without it the embedded ones start in a temporary folder.
 """
 
@@ -17,6 +17,9 @@ from deploy.local.postgres import Postgres
 
 ROOT = Path(__file__).parent.parent
 LIBS = ROOT / ".portico" / "kafka" / "libs"
+
+CLICKHOUSE_URL = os.environ.get("CLICKHOUSE_URL")
+"""A server for the tests of `tests/integration/reporting`; None for the embedded engine."""
 
 _CONTAINERS = os.environ.get("PORTICO_TEST_BACKEND") == "containers"
 

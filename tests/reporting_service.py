@@ -15,6 +15,7 @@ from services.reporting.config import ReportingSettings
 from shared.http import AsgiApp
 from shared.identity import HEADER, Identity, IdentitySigner
 from shared.runtime import Lifecycle
+from tests.backends import CLICKHOUSE_URL
 
 SECRET = "a-secret-of-the-reporting-test"
 SIGNER = IdentitySigner(SECRET)
@@ -31,6 +32,7 @@ def settings_of(
         "db_schema": schema,
         "clickhouse_path": folder,
         "clickhouse_database": database,
+        "clickhouse_url": CLICKHOUSE_URL,
         "exports_path": folder / f"exports-{database}",
         "identity_secrets": SECRET,
         "batch_seconds": 0.05,

@@ -53,7 +53,8 @@ class Log:
     async def show_in_part(self, entries: Iterable[Entry]) -> None:
         """Some rows of an insert can be seen, others of it cannot yet."""
         rows = [spliced(each.value, 0, each.offset, each.appended_ms) for each in entries]
-        await self.clickhouse.insert(CONVERSIONS, b"\n".join(rows))
+        if rows:
+            await self.clickhouse.insert(CONVERSIONS, b"\n".join(rows))
 
     async def lose_from(self, offset: int) -> None:
         """What a power cut does: the last rows are gone, and replaying begins before them."""

@@ -13,6 +13,7 @@ import uvicorn
 from shared.clickhouse import ClickHouse, open_clickhouse
 from shared.errors import InvalidError, OverloadedError, SetupError
 from shared.hangup import HangUp
+from tests.backends import CLICKHOUSE_URL
 
 ENDLESS = "SELECT count() FROM numbers(1000000000000) WHERE sipHash64(number) = 0"
 RUNNING = "SELECT count() FROM system.processes WHERE query LIKE '%sipHash64(number)%'"
@@ -74,6 +75,7 @@ async def test_one_partners_queries_leave_others_their_turn(
     async with open_clickhouse(
         path=clickhouse_folder,
         database=database,
+        url=CLICKHOUSE_URL,
         readers=2,
         whose=lambda values: values.get("partner"),
     ) as clickhouse:

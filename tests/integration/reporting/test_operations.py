@@ -24,6 +24,7 @@ from shared.clickhouse import ENGINE, ClickHouse
 from shared.kafka import TopicPartition
 from shared.sinks import spliced
 from tests import projection_parts
+from tests.backends import CLICKHOUSE_URL
 from tests.integration.reporting import test_app
 from tests.integration.reporting.test_app import BODY, NETWORK, TABLE, call, produce, running
 from tests.reporting_parts import click, click_body, conversion
@@ -92,11 +93,14 @@ async def _reading(client: httpx.AsyncClient) -> AsyncIterator[list[tuple[int, i
 
 
 def _damage(folder: Path, database: str) -> None:
-    """Take a click away and change an amount, behind the service's back."""
-    client = clickhouse_connect.get_client(
-        interface="chdb",
-        path=str(folder / "data"),
-        chdb_options={name: str(value) for name, value in ENGINE.items()},
+    """Take a click away, behind the service's back."""
+    options = {name: str(value) for name, value in ENGINE.items()}
+    client = (
+        clickhouse_connect.get_client(dsn=CLICKHOUSE_URL, autogenerate_session_id=False)
+        if CLICKHOUSE_URL
+        else clickhouse_connect.get_client(
+            interface="chdb", path=str(folder / "data"), chdb_options=options
+        )
     )
     client.command(
         f"DELETE FROM {database}.clicks WHERE network_id = {NETWORK}"
