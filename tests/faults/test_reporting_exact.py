@@ -6,6 +6,8 @@ every endpoint is asked over HTTP and compared with `tests/recount.py`.
 """
 
 import asyncio
+import csv
+import io
 import json
 import os
 import random
@@ -54,8 +56,6 @@ ZONES = {56: "Europe/Berlin", 80: "America/New_York", 29: "Asia/Kathmandu", 67: 
 ZONES |= {9: "Australia/Lord_Howe", 99: "Pacific/Pago_Pago", 1: "Pacific/Kiritimati"}
 WHOLE_HOURS = (67, 56, 80, 29)
 """Zones whose clocks change by whole hours."""
-NO_RATE_YET = "no rate of that day"
-"""Rates have a projection of their own, which may be behind that of facts after a start."""
 ENCODER = msgspec.json.Encoder(decimal_format="number")
 NETWORKS = iter(range(random.Random(time.time_ns()).randrange(10**6, 10**9), 2**40, 2))
 """Of this run alone: the topics are the real ones."""
@@ -123,10 +123,22 @@ async def _survived(
             else:
                 with process.running():
                     await process.ready(partners[0].client)
+                    await _another_member(process)
                     await _until_shown(partners, log, chance.random())
         for group in ("facts", "rates", "catalog"):
             await projection_parts.bury(process.bootstrap, f"{process.schema}.{group}")
     await log.send(parts[-1])
+
+
+async def _another_member(process: "Reporting") -> None:
+    """It joins, takes some of the partitions away and leaves: two rebalances amid the traffic."""
+    group = f"{process.schema}.facts"
+    async with open_consumer(process.bootstrap, client_id="another", group=group) as consumer:
+        consumer.subscribe([topic.name for topic in topics.TRACKING.values()])
+        for _ in _tries("the other member to have partitions"):
+            await consumer.getmany(timeout_ms=100)
+            if consumer.assignment():
+                return
 
 
 async def _until_shown(partners: "Sequence[Partner]", log: "Log", share: float) -> None:
@@ -276,23 +288,32 @@ class Partner:
         """The answer to a request over a whole year, unless `body` says otherwise."""
         return await self._asked("POST", path, _year() | body)
 
+    async def csv(self, path: str, **body: Any) -> list[dict[str, str]]:
+        """The lines of a CSV file over a whole year, by the fields of its header."""
+        answer = await self._answered("POST", path, _year() | body | {"format": "csv"}, 200)
+        return list(csv.DictReader(io.StringIO(answer.text, newline="")))
+
     async def get(self, path: str, *, found: bool = True) -> dict[str, Any]:
         """One thing; or nothing, if none is to be found."""
         return await self._asked("GET", path, None, status=200 if found else 404)
 
     async def _asked(self, method: str, path: str, body: Any, status: int = 200) -> dict[str, Any]:
+        answer = await self._answered(method, path, body, status)
+        found: dict[str, Any] = json.loads(answer.content, parse_float=Decimal, parse_int=Decimal)
+        return found
+
+    async def _answered(self, method: str, path: str, body: Any, status: int) -> httpx.Response:
         for _ in _tries(path):
             answer = await reporting_service.call(
                 self.client, method, path, body, network=self.scope[0], partner=self.scope[1]
             )
-            if answer.status_code != 503 and NO_RATE_YET not in answer.text:
+            if answer.status_code != 503:
                 break
             await asyncio.sleep(0.05)
         assert answer.status_code == status, f"{path}: {answer.text}"
         if status == 200:
             self.through = reporting_service.through_of(answer)
-        found: dict[str, Any] = json.loads(answer.content, parse_float=Decimal, parse_int=Decimal)
-        return found
+        return answer
 
     async def caught_up(self, sent_at: float, *, with_rates: bool = False) -> None:
         """Wait until everything appended until then is in the answers."""
@@ -378,6 +399,41 @@ async def _tables(
         _same_rows(answer, rows)
         if not query and not answer["incomplete_results"]:
             assert _added(answer["table"]) == grand
+        if turn % 3 == 1:
+            await _by_metrics(partner, rows, currency, chance, columns=names, zone_id=zone_id)
+
+
+async def _by_metrics(
+    partner: Partner,
+    rows: Mapping[tuple[str, ...], recount.Sums],
+    currency: str,
+    chance: random.Random,
+    *,
+    columns: Sequence[str],
+    zone_id: int,
+) -> None:
+    """The same rows by what they show: a bound that some of them meet, and one that they equal."""
+    metric = chance.choice(("total_click", "cv", "revenue", "cvr", "rpc"))
+    shown = {key: recount.measured(sums)[metric] for key, sums in rows.items()}
+    bound = Decimal(str(round(float(chance.choice(sorted(shown.values()) or [Decimal(1)])), 2)))
+    for operator, holds in (
+        ("greater_than", bound.__lt__),
+        ("less_than", bound.__gt__),
+        ("equal", bound.__eq__),
+    ):
+        kept = {
+            "metric_type": metric,
+            "operator": operator,
+            "metric_value": float(bound),
+        }
+        answer = await partner.post(
+            f"{REPORTING}/entity/table",
+            columns=_columns(columns),
+            timezone_id=zone_id,
+            currency_id=currency,
+            query={"metric_filters": [kept]},
+        )
+        _same_rows(answer, {key: rows[key] for key, value in shown.items() if holds(value)})
 
 
 async def _variants(partner: Partner, counted: Sequence[Counted], currency: str) -> None:
@@ -393,6 +449,18 @@ async def _variants(partner: Partner, counted: Sequence[Counted], currency: str)
             f"{REPORTING}/{path}", columns=_columns([column]), currency_id=currency, format="json"
         )
         _same_rows(answer, recount.grouped(counted, [column], zone))
+    rows = recount.grouped(counted, ["sub1", "country"], zone)
+    lines = await partner.csv(
+        f"{REPORTING}/entity/table/export",
+        columns=_columns(["sub1", "country"]),
+        currency_id=currency,
+    )
+    found = {
+        (line.pop("sub1"), line.pop("country")): {name: Decimal(line[name]) for name in line}
+        for line in lines
+    }
+    assert len(found) == len(lines)
+    assert found == {key: recount.measured(sums) for key, sums in rows.items()}
 
 
 def _query(chance: random.Random) -> tuple[dict[str, Any], Any]:
@@ -568,6 +636,10 @@ async def _conversions(partner: Partner, facts: Facts, chance: random.Random) ->
     by_id = sorted(exported["conversions"], key=lambda row: row["conversion_id"])
     wanted = sorted(facts.listed(recount.is_listed), key=lambda body: body["conversion_id"])
     _same_raw(by_id, wanted)
+    lines = await partner.csv(f"{REPORTING}/conversions/export")
+    assert sorted((line["conversion_id"], Decimal(line["revenue"])) for line in lines) == [
+        (body["conversion_id"], body["revenue"]) for body in wanted
+    ]
     bodies = sorted(facts.conversions.values(), key=lambda body: body["conversion_id"])
     for body in chance.sample(bodies, min(6, len(bodies))):
         is_shown = recount.is_listed(body)
