@@ -5,6 +5,8 @@ it, on facts whose totals are added up here. One start serves them all.
 """
 
 import asyncio
+import gzip
+import hashlib
 import random
 import time
 from collections import defaultdict
@@ -16,6 +18,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import httpx
 import msgspec
 import pytest
 
@@ -40,6 +43,7 @@ from tests.existing_programs import (
     Poller,
     RevenueSheet,
     Widget,
+    exactly,
 )
 from tests.gateway_parts import KEY, SECRET, Gate, Partner, gate, open_gateway
 from tests.reporting_service import moment, settings_of
@@ -245,6 +249,7 @@ async def test_programs_written_for_the_original_run_after_a_change_of_base_url(
             account = Account(f"{partner.url}/v1", KEY.reveal(), since, until)
             for program in (sheet, export, widget, loader, feed, check, attribution):
                 await asyncio.to_thread(program, account)
+            await asyncio.to_thread(archive, account)
             await asyncio.to_thread(poller, replace(account, key=SCARCE_KEY.reveal()))
 
 
@@ -357,3 +362,39 @@ def poller(account: Account) -> None:
     program = Poller(account, (0.2, 0.4, 0.8, 1.6))
     assert program.poll(4) == 4
     assert program.refused > 0
+
+
+def archive(account: Account) -> None:
+    """What the original has not: all rows as a file, fetched through the gateway in ranges."""
+    place = "/v1/affiliates/reporting/exports"
+    wanted = {
+        "kind": "conversions",
+        "from": account.since,
+        "to": account.until,
+        "timezone_id": 67,
+        "show_events": True,
+    }
+    headers = {"X-Eflow-API-Key": account.key}
+    origin = account.base.removesuffix("/v1")
+    with httpx.Client(base_url=origin, headers=headers, timeout=30) as client:
+        made = client.post(place, json=wanted)
+        assert made.status_code == 202, made.text
+        where = made.headers["Location"]
+        deadline = time.monotonic() + 60
+        while (job := client.get(where).json())["state"] != "done":
+            assert job["state"] in ("queued", "running"), job
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        raw, etag = b"", ""
+        while len(raw) < job["size"]:
+            part = {"Range": f"bytes={len(raw)}-{len(raw) + 999}"}
+            part |= {"If-Range": etag} if etag else {}
+            answer = client.get(job["download"], headers=part)
+            assert answer.status_code == 206, answer.status_code
+            raw, etag = raw + answer.content, answer.headers["ETag"]
+        beyond = client.get(job["download"], headers={"Range": f"bytes={len(raw)}-"})
+        assert beyond.status_code == 416
+    assert hashlib.sha256(raw).hexdigest() == job["sha256"]
+    rows = [exactly(line) for line in gzip.decompress(raw).splitlines()]
+    assert len({row["conversion_id"] for row in rows}) == len(rows) == CONVERSIONS
+    assert sum(row["revenue"] for row in rows) == FACTS.revenue()
