@@ -12,10 +12,12 @@ Facts of aiokafka 0.14 that the callers rely on (each watched by a test in `test
   raises it.
 * One undrained partition holds back fetches from its broker for all partitions of that consumer.
 * `last_poll_timestamp` is on the wall clock and moves with every fetch answer, also an empty one.
+* A `start` that is cancelled forgets the connection it had open: let it finish, and stop it then.
+* A broker that has just started or was fenced answers that there are no brokers; so do its clients.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from io import BytesIO
 from typing import Any, ClassVar, Final
@@ -46,6 +48,7 @@ from aiokafka.protocol.types import (
 )
 from aiokafka.structs import OffsetAndMetadata
 
+from shared.clock import SystemClock
 from shared.errors import FencedError, LostOwnershipError, SetupError, UnavailableError
 
 Consumer = AIOKafkaConsumer
@@ -81,6 +84,8 @@ FETCH_WAIT_MS: Final = 200
 REQUEST_TIMEOUT_MS: Final = 10_000
 PRODUCER_START_SECONDS: Final = 15.0
 PRODUCER_STOP_SECONDS: Final = 4.0
+CANCELLED_START_SECONDS: Final = 2.0
+BROKER_KNOWN_SECONDS: Final = 15.0
 
 _FENCED: Final = (
     kafka_errors.ProducerFenced,
@@ -156,9 +161,23 @@ async def _started(producer: Producer) -> None:
     """Start within a time: aiokafka itself would look for its coordinator for ever."""
     try:
         async with asyncio.timeout(PRODUCER_START_SECONDS):
-            await producer.start()
+            await _whole(producer.start())
     except TimeoutError as error:
         raise UnavailableError("Kafka does not give the producer its id.") from error
+
+
+async def _whole(start: Awaitable[None]) -> None:
+    """Let `start` come to its end although this is cancelled, if that does not take too long."""
+    starting = asyncio.ensure_future(start)
+    try:
+        await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        await asyncio.wait([starting], timeout=CANCELLED_START_SECONDS)
+        starting.cancel()
+        await asyncio.wait([starting])
+        if not starting.cancelled():
+            starting.exception()
+        raise
 
 
 async def _stopped(producer: Producer) -> None:
@@ -209,7 +228,7 @@ async def open_consumer(
     )
     try:
         with translated(f"connecting consumer {client_id} to {bootstrap}"):
-            await consumer.start()
+            await _whole(consumer.start())
         yield consumer
     finally:
         await _stop(consumer)
@@ -235,14 +254,30 @@ async def _stop(consumer: Consumer) -> None:
 
 @asynccontextmanager
 async def open_admin(bootstrap: str) -> AsyncIterator[Admin]:
-    """A started admin client."""
+    """A started admin client that knows a broker.
+
+    Raises:
+        UnavailableError: Kafka does not answer, or no broker of it serves.
+    """
     admin = Admin(bootstrap_servers=bootstrap, request_timeout_ms=REQUEST_TIMEOUT_MS)
     try:
         with translated(f"connecting to Kafka at {bootstrap}"):
-            await admin.start()
+            await _whole(admin.start())
+            await _broker_known(admin, bootstrap)
         yield admin
     finally:
         await admin._client.close()  # noqa: SLF001 - `close` does nothing after half a start
+
+
+async def _broker_known(admin: Admin, bootstrap: str) -> None:
+    client = admin._client  # noqa: SLF001 - the admin client has no way to wait for it
+    try:
+        async with asyncio.timeout(BROKER_KNOWN_SECONDS):
+            while not client.cluster.brokers():
+                await SystemClock().sleep(0.05)
+                await client.force_metadata_update()
+    except TimeoutError as error:
+        raise UnavailableError(f"Kafka at {bootstrap} answers that no broker serves.") from error
 
 
 async def partitions_of(consumer: Consumer, topics: Iterable[str]) -> list[TopicPartition]:

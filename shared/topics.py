@@ -5,11 +5,13 @@ refuses to change a partition count, since that would move keys to other partiti
 order of a partner's events. A new count is a new topic, `.v2`.
 """
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from shared import events
+from shared.clock import SystemClock
 from shared.errors import SetupError, UnavailableError
 from shared.kafka import Admin, ConfigResource, ConfigResourceType, NewTopic, open_admin, translated
 
@@ -315,18 +317,23 @@ async def _create(
 
 
 _TOPIC_ALREADY_EXISTS: Final = 36
+_KNOWN_SECONDS: Final = 30.0
 
 
 async def _wait_until_known(admin: Admin, names: Iterable[str]) -> None:
     """Creation is answered before every broker knows of it: ask until all have leaders."""
     waiting = set(names)
-    for _ in range(200):
-        with translated("waiting for new topics"):
-            described = await admin.describe_topics(sorted(waiting))
-        waiting -= {item["topic"] for item in described if _has_leaders(item)}
-        if not waiting:
-            return
-    raise UnavailableError(f"Kafka created {sorted(waiting)} but names no leader for them yet.")
+    try:
+        async with asyncio.timeout(_KNOWN_SECONDS):
+            while waiting:
+                with translated("waiting for new topics"):
+                    described = await admin.describe_topics(sorted(waiting))
+                waiting -= {item["topic"] for item in described if _has_leaders(item)}
+                await SystemClock().sleep(0.01)
+    except TimeoutError as error:
+        raise UnavailableError(
+            f"Kafka created {sorted(waiting)} but names no leader for them yet."
+        ) from error
 
 
 def _has_leaders(item: dict[str, object]) -> bool:

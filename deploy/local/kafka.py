@@ -19,6 +19,7 @@ from deploy.local import jars
 from deploy.local.ports import HOST, free_ports
 from deploy.local.process import Child, Command
 from shared.errors import SetupError
+from shared.kafka import open_admin
 
 START_SECONDS = 90.0
 STOP_SECONDS = 8.0
@@ -50,7 +51,6 @@ share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 share.coordinator.state.topic.num.partitions=1
 broker.heartbeat.interval.ms=500
-broker.session.timeout.ms=3000
 num.network.threads=2
 num.io.threads=4
 num.recovery.threads.per.data.dir=2
@@ -88,6 +88,7 @@ class Kafka:
 
         Raises:
             SetupError: it did not come up; the message holds the end of its log.
+            UnavailableError: it came up, but does not serve clients.
         """
         jars.fetch(self._libs)
         self._home.mkdir(parents=True, exist_ok=True)
@@ -98,6 +99,8 @@ class Kafka:
         if not await self.child.wrote(_STARTED, seconds):
             await self.child.stop(STOP_SECONDS)
             raise self.child.failure("Kafka did not start", _ADVICE)
+        async with open_admin(self.bootstrap):  # it may yet answer that no broker serves
+            return
 
     async def stop(self, seconds: float = STOP_SECONDS) -> None:
         """Stop the broker in order; kill it if that takes longer than `seconds`."""

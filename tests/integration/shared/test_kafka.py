@@ -2,8 +2,12 @@
 
 import asyncio
 import contextlib
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 
 import pytest
+from aiokafka.conn import AIOKafkaConnection
+from aiokafka.protocol.metadata import MetadataRequest
 
 from shared.errors import FencedError, UnavailableError
 from shared.kafka import (
@@ -127,6 +131,64 @@ async def test_polls_of_an_idle_partition_still_tell_the_time(kafka_bootstrap, p
                 if (stamp := consumer.last_poll_timestamp(partition)) is not None:
                     seen.add(stamp)
         assert consumer.highwater(partition) == 0
+
+
+OPENED: dict[str, Callable[[str], AbstractAsyncContextManager[object]]] = {
+    "admin": open_admin,
+    "consumer": lambda bootstrap: open_consumer(bootstrap, client_id="c"),
+    "member": lambda bootstrap: open_consumer(bootstrap, client_id="c", group="g"),
+    "producer": lambda bootstrap: open_producer(bootstrap, client_id="p"),
+    "transactions": lambda bootstrap: open_producer(
+        bootstrap, client_id="p", transactional_id="unfinished"
+    ),
+}
+
+
+@pytest.mark.parametrize("opened", OPENED)
+async def test_a_start_that_is_cancelled_leaves_no_connection(kafka_bootstrap, opened, monkeypatch):
+    """Cancelled while any of its first requests is under way; `no_tasks_left` sees one that stays."""
+    asked = 0
+    cancelled_at = 1
+
+    async def start() -> None:
+        async with OPENED[opened](kafka_bootstrap):
+            pass
+
+    send = AIOKafkaConnection.send
+
+    def counting(connection, *args, **kwargs):
+        nonlocal asked
+        asked += 1
+        if asked == cancelled_at:
+            starting.cancel()
+        return send(connection, *args, **kwargs)
+
+    monkeypatch.setattr(AIOKafkaConnection, "send", counting)
+    while asked >= cancelled_at - 1:
+        asked = 0
+        starting = asyncio.create_task(start())
+        await asyncio.wait([starting])
+        cancelled_at += 1
+    assert cancelled_at > 3
+
+
+async def test_a_broker_that_has_just_started_is_waited_for(kafka_bootstrap, monkeypatch):
+    """Its first answers name no broker, itself included."""
+    send = AIOKafkaConnection.send
+    without = 0
+
+    async def naming_nobody(connection, request):
+        nonlocal without
+        response = await send(connection, request)
+        if isinstance(request, MetadataRequest) and without < 3:
+            without += 1
+            response.brokers = []
+        return response
+
+    monkeypatch.setattr(AIOKafkaConnection, "send", lambda *args, **_: naming_nobody(*args))
+    async with open_admin(kafka_bootstrap) as admin:
+        assert await admin.describe_topics(["none"])
+    assert without == 3
 
 
 @pytest.mark.logs_errors
