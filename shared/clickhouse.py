@@ -482,7 +482,7 @@ async def open_clickhouse(
 
         def open_all() -> ClickHouse:
             def connect(name: str | None = database) -> Client:
-                client = _embedded(path) if url is None else _server(url)
+                client = connection(path, url)
                 client.database = name
                 return client
 
@@ -515,16 +515,15 @@ async def open_clickhouse(
 _get_client: Final[Callable[..., Client]] = clickhouse_connect.get_client
 
 
-def _embedded(path: Path) -> Client:
+def connection(path: Path, url: str | None = None) -> Client:
+    """A connection of the driver's own, to a server or to the embedded engine of a folder."""
+    if url is not None:
+        return _get_client(dsn=url, autogenerate_session_id=False)
     return _get_client(
         interface="chdb",
         path=str(path / "data"),
         chdb_options={name: str(value) for name, value in ENGINE.items()},
     )
-
-
-def _server(url: str) -> Client:
-    return _get_client(dsn=url, autogenerate_session_id=False)
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """The Kafka, Postgres and ClickHouse that tests use: given ones, containers, or embedded ones.
 
-`KAFKA_BOOTSTRAP`, `DATABASE_URL` and `CLICKHOUSE_URL` name given ones. Otherwise `PORTICO_TEST_BACKEND=containers`
-starts containers, and without it the embedded ones start in a temporary folder.
+`KAFKA_BOOTSTRAP`, `DATABASE_URL` and `CLICKHOUSE_URL` name given ones. Otherwise
+`PORTICO_TEST_BACKEND=containers` starts containers of the first two, and without it the embedded
+ones start in a temporary folder.
 """
 
 import asyncio

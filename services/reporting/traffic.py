@@ -10,7 +10,7 @@ from typing import Final
 
 from services.reporting.asking import calendar
 from services.reporting.asking.answers import Answer
-from services.reporting.asking.interval import Interval
+from services.reporting.asking.interval import DAY, Interval
 from services.reporting.asking.query import Query
 from services.reporting.facts.columns import COLUMNS
 from services.reporting.reports import measures
@@ -22,7 +22,6 @@ from shared.clock import Clock
 
 NAMES_DAYS: Final = 92
 """How far back names are looked for: as far as raw clicks are shown."""
-_DAY_SECONDS: Final = 86_400
 _UTC: Final = TIMEZONES[67]
 
 
@@ -53,8 +52,8 @@ class Traffic:
 
     async def names(self, scope: Scope, columns: Sequence[str]) -> Names:
         """The values of `columns` that occur in the last three months, at most 10,000 rows."""
-        until = int(self.clock.time()) + _DAY_SECONDS
-        interval = Interval(until - NAMES_DAYS * _DAY_SECONDS, until, _UTC)
+        until = int(self.clock.time()) + DAY
+        interval = Interval(until - NAMES_DAYS * DAY, until, _UTC)
         asked = tuple(COLUMNS[name] for name in columns)
         report = Report(interval, "", tuple(columns), asked, Query(), ())
         through = self.reports.through(scope, TABLES)

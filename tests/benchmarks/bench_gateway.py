@@ -8,9 +8,9 @@ does for a request; ours does more.
 * `gateway.requests_per_second`, with Envoy's as its baseline, and `gateway.throughput_vs_envoy`, the
   ratio: nobody is refused. Both are bounded by `gateway.upstream_per_second`, which wrk and the
   service reach on their core without a door.
-* `gateway.p99_vs_envoy`: the 99th percentile at 70 % of our own highest rate (of the moment before),
-  ours by Envoy's at the same rate; `gateway.p99_ms` is ours with Envoy's as its baseline. An open loop asks, see
-  `load.p99_ms`.
+* `gateway.p99_vs_envoy`: the 99th percentile at 70 % of our own highest rate (of the moment
+  before), ours by Envoy's at the same rate; `gateway.p99_ms` is ours with Envoy's as its baseline.
+  An open loop asks, see `load.p99_ms`.
 * `gateway.cpu_us_per_request`: what the door's processes use for a request that is let through.
 * `gateway.unknown_key_per_second`: answers to well-formed keys that nobody was issued.
 * `gateway.limited_per_second`: answers to keys of a network whose budget is 5/s.

@@ -64,8 +64,7 @@ async def _compared(stage: Stage, key: Key, through: float) -> str:
         _same({name: sum(row[name] for row in rows) for name in names}, truth, f"by {column}")
     return (
         f"partner {key.partner_id}: {truth['clicks']} clicks, {truth['impressions']} impressions, "
-        f"{_currency(key)} {truth['revenue']} earned over {len(truth['offers'])} offers, "
-        "one of which pays in another currency"
+        f"{_currency(key)} {truth['revenue']} earned over {len(truth['offers'])} offers"
     )
 
 

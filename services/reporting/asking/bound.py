@@ -5,8 +5,7 @@ Values reach ClickHouse as bound parameters only; the text of a query is made of
 
 from typing import Any
 
-from services.reporting.asking.calendar import DAY
-from services.reporting.asking.interval import Interval
+from services.reporting.asking.interval import DAY, Interval
 from services.reporting.facts import views
 from services.reporting.scope import Scope
 
@@ -25,11 +24,7 @@ class Bound:
         }
         self._interval = interval
         if interval is not None:
-            self.values |= {
-                "since": interval.since,
-                "until": interval.until,
-                "zone": interval.zone.name,
-            }
+            self.values |= {"since": interval.since, "until": interval.until}
 
     def view(self, table: str) -> str:
         """The scoped view of `table`; days that are whole in UTC need no look at seconds."""
@@ -39,11 +34,6 @@ class Bound:
         if interval.since % DAY == 0 and (interval.until + 1) % DAY == 0:
             return views.of_days(table)
         return views.between(table)
-
-    @staticmethod
-    def view_of_all_time(table: str) -> str:
-        """The scoped view of `table` without the interval."""
-        return views.of_all_time(table)
 
     def text(self, value: Any, kind: str) -> str:
         """Bind `value`; the text that stands for it in SQL."""

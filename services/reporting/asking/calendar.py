@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from datetime import date, datetime, timedelta
 from typing import Final, Literal
 
-from services.reporting.asking.interval import Interval
+from services.reporting.asking.interval import DAY, Interval
 from services.reporting.timezones import Timezone
 
 LongUnit = Literal["date", "week", "month", "year"]
@@ -16,8 +16,6 @@ LongUnit = Literal["date", "week", "month", "year"]
 _QUARTER: Final = 900
 """Every zone is off by whole quarters of an hour, and changes at one."""
 _HOUR: Final = 3_600
-DAY: Final = 86_400
-"""Seconds of a day in UTC."""
 
 
 def starts(interval: Interval, unit: LongUnit) -> list[int]:

@@ -10,8 +10,9 @@ from shared.errors import InvalidError
 
 STAMP_MAX: Final = 2**32 - 1
 """The latest second that facts have."""
+DAY: Final = 86_400
+"""Seconds of a day in UTC."""
 DAYS_MAX: Final = 367
-_DAY: Final = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ def read_interval(body: Body) -> Interval:
     until = _moment(required(body, "to"), "to", zone, is_end=True)
     if since > until:
         raise InvalidError("from, to: the interval ends before it begins")
-    if until - since > DAYS_MAX * 86_400:
+    if until - since > DAYS_MAX * DAY:
         raise InvalidError("from, to: at most one year apart")
     return Interval(since, until, zone)
 
@@ -46,7 +47,7 @@ def _moment(text: Any, name: str, zone: Timezone, *, is_end: bool) -> int:
     """
     try:
         if len(text) == len("2026-01-01"):
-            day = date.fromisoformat(text) + (_DAY if is_end else timedelta())
+            day = date.fromisoformat(text) + timedelta(days=1 if is_end else 0)
             local = datetime(day.year, day.month, day.day)  # noqa: DTZ001 - the zone follows
         else:
             local = datetime.strptime(text, "%Y-%m-%d %H:%M:%S")  # noqa: DTZ007 - likewise

@@ -1,7 +1,7 @@
 """The columns a partner may group and filter by, in the words of the scoped views.
 
 One table decides what a report accepts and what it reads. The views give all three kinds of fact
-the same words (`tables.py`), so a column is one expression. An empty value reads `N/A` in both id
+the same words (`views.py`), so a column is one expression. An empty value reads `N/A` in both id
 and label.
 """
 

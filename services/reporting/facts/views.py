@@ -2,7 +2,7 @@
 
 Each is a SELECT in parentheses with bound parameters: what a parameterised view would be, written
 into the query. ClickHouse analyses the body of a stored one twice, at every use, which took a third
-of a small report's time (ADR 13).
+of a small report's time (ADR 14).
 
 Rows have all columns of their table and, alike in all three, the words that reports group and
 filter by (`columns.py`). Tables are read with FINAL, so answers do not depend on when merges run.

@@ -7,20 +7,17 @@ the key has one, `label<i>`. Values are bound, never part of the text.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from services.reporting.asking import calendar
 from services.reporting.asking import conditions as asked
 from services.reporting.asking.bound import Bound
-from services.reporting.asking.interval import Interval
+from services.reporting.asking.interval import DAY, Interval
 from services.reporting.asking.query import Query
 from services.reporting.facts import tables
 from services.reporting.facts.columns import EMPTY, Column
 from services.reporting.reports import measures
 from services.reporting.reports.measures import Counted
 from services.reporting.reports.pricing import Pricing
-
-ROWS_MAX: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +60,9 @@ def bucket_key(begins: Sequence[int], bound: Bound) -> Key:
 
 def _begin(begins: Sequence[int], bound_begins: str) -> str:
     """The last of these not behind a fact; its day is enough where all are UTC midnights."""
-    is_by_day = all(begin % calendar.DAY == 0 for begin in begins)
-    return f"roundDown({'toUInt32(date) * 86400' if is_by_day else 'stamp'}, {bound_begins})"
+    is_by_day = all(begin % DAY == 0 for begin in begins)
+    moment = f"toUInt32(date) * {DAY}" if is_by_day else "stamp"
+    return f"roundDown({moment}, {bound_begins})"
 
 
 def _time_key(column: Column, interval: Interval, bound: Bound) -> Key:
@@ -156,11 +154,11 @@ class Grouping:
         keys = [f"{key.id} AS id{i}" for i, key in enumerate(self.keys)]
         labels = [
             column
-            for i, key in enumerate(self.keys)
-            if key.label
+            for i in self._labelled
+            for label in [self.keys[i].label]
             for column in (
-                f"argMaxIf({key.label}, stamp, {key.label} != '') AS label{i}",
-                f"maxIf(stamp, {key.label} != '') AS stamp{i}",
+                f"argMaxIf({label}, stamp, {label} != '') AS label{i}",
+                f"maxIf(stamp, {label} != '') AS stamp{i}",
             )
         ]
         counts = [

@@ -9,7 +9,7 @@ import msgspec
 
 from services.reporting.asking import calendar
 from services.reporting.asking.answers import Answer, Through
-from services.reporting.asking.interval import Interval
+from services.reporting.asking.interval import DAY, Interval
 from services.reporting.asking.members import Body, read_body
 from services.reporting.asking.pages import read_page
 from services.reporting.facts import tables
@@ -26,7 +26,7 @@ TRENDING_MAX: Final = 10
 """How many trending offers are shown."""
 LINES_A_CHUNK: Final = 500
 """Rows of a streamed answer that are sent together."""
-HOURLY_SECONDS_MAX: Final = 2 * 86_400 + 3_600
+HOURLY_SECONDS_MAX: Final = 2 * DAY + 3_600
 """Longest interval whose series is by the hour: two days, one of which may have an hour more."""
 
 OwnCurrency = Callable[[Scope], Awaitable[str]]

@@ -10,7 +10,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from typing import Final
 
 from services.reporting.asking.bound import Bound
-from services.reporting.asking.interval import Interval
+from services.reporting.asking.interval import DAY, Interval
 from services.reporting.reports.measures import PLACES
 from shared.clock import rfc3339
 from shared.errors import InvalidError
@@ -20,7 +20,6 @@ EARLIER_DAYS_MAX: Final = 7
 RATE_PLACES: Final = 10
 LOG_PLACES: Final = 6
 """Decimals of an amount in the log."""
-DAY_SECONDS: Final = 86_400
 
 Rates = Mapping[str, Mapping[str, Mapping[int, Decimal]]]
 """What a unit is worth in a base currency: by base, currency and day since the epoch (UTC)."""
@@ -63,7 +62,7 @@ def converted(
     flat = bound.text(
         [rate for rates in daily.values() for rate in rates], f"Array(Decimal(38, {RATE_PLACES}))"
     )
-    day = f"intDiv(stamp, {DAY_SECONDS}) - {bound.text(days_of(interval).start, 'Int64')}"
+    day = f"intDiv(stamp, {DAY}) - {bound.text(days_of(interval).start, 'Int64')}"
     begin = f"transform(toString(currency_id), {names}, {places}, toInt64(-1))"
     known = f"arrayElement({flat}, {begin} + {day} + 1)"
     rate = f"if({begin} < 0, toDecimal128(0, {RATE_PLACES}), {known})"
@@ -77,7 +76,7 @@ def converted(
 
 def days_of(interval: Interval) -> range:
     """The UTC days of an interval, as days since the epoch."""
-    return range(interval.since // DAY_SECONDS, interval.until // DAY_SECONDS + 1)
+    return range(interval.since // DAY, interval.until // DAY + 1)
 
 
 def daily_rates(

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from services.reporting.asking.bound import Bound
-from services.reporting.asking.interval import Interval
+from services.reporting.asking.interval import DAY, Interval
 from services.reporting.facts.shapes import CLICK, CONVERSION, Shape, selected
-from services.reporting.rows.domain import DAY, ClickSearch, Wanted
+from services.reporting.rows.domain import ClickSearch, Wanted
 from services.reporting.rows.store import matching_clicks, matching_conversions
 from services.reporting.scope import Scope
 from shared.clickhouse import ClickHouse

@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from services.reporting.asking.interval import STAMP_MAX, Interval, read_interval
+from services.reporting.asking.interval import DAY, STAMP_MAX, Interval, read_interval
 from services.reporting.asking.members import Body, flag, is_hex_id
 from services.reporting.asking.pages import read_page
 from services.reporting.asking.query import Query, read_query
 from services.reporting.paging import Page
 from shared.errors import InvalidError
 
-DAY: Final = 86_400
 PAST_DAYS_MAX: Final = 366
 """Raw conversions reach back 365 days; a day more leaves room for time zones."""
 CLICK_DAYS_MAX: Final = 92

@@ -17,10 +17,10 @@ from prometheus_client import Histogram
 
 from services.reporting.asking import conditions
 from services.reporting.asking.bound import Bound
-from services.reporting.asking.interval import Interval
-from services.reporting.facts import tables
+from services.reporting.asking.interval import DAY, Interval
+from services.reporting.facts import tables, views
 from services.reporting.facts.shapes import CLICK, CONVERSION, HELD, Shape, selected
-from services.reporting.rows.domain import DAY, ClickSearch, ConversionSearch, Wanted
+from services.reporting.rows.domain import ClickSearch, ConversionSearch, Wanted
 from services.reporting.scope import Scope
 from shared.clickhouse import ClickHouse
 
@@ -257,7 +257,7 @@ def matching_clicks(search: ClickSearch, bound: Bound) -> str:
     """Which clicks are wanted, as SQL over the view."""
     parts = list(conditions.conditions(search.query, bound))
     if search.interval.since < search.visible_since:
-        converted = Bound.view_of_all_time(tables.CONVERSIONS)
+        converted = views.of_all_time(tables.CONVERSIONS)
         parts.append(
             f"(unix_timestamp >= {bound.text(search.visible_since, 'UInt32')}"
             f" OR transaction_id IN (SELECT transaction_id FROM {converted}))"

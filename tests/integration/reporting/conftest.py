@@ -4,7 +4,6 @@ import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-import clickhouse_connect
 import pytest
 from prometheus_client import CollectorRegistry, Histogram
 
@@ -15,7 +14,7 @@ from services.reporting.rows.bulk import Bulk
 from services.reporting.rows.handlers import Rows
 from services.reporting.rows.store import RowStore
 from services.reporting.scope import Scope
-from shared.clickhouse import ENGINE, ClickHouse, open_clickhouse
+from shared.clickhouse import ClickHouse, connection, open_clickhouse
 from shared.clock import ManualClock
 from tests.backends import CLICKHOUSE_URL
 from tests.reporting_parts import NOW
@@ -28,11 +27,7 @@ RETENTION_DAYS = 20_000
 def clickhouse_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The folder of this process's one engine, which stays up between tests."""
     folder = tmp_path_factory.mktemp("clickhouse")
-    keeper = clickhouse_connect.get_client(
-        interface="chdb",
-        path=str(folder / "data"),
-        chdb_options={name: str(value) for name, value in ENGINE.items()},
-    )
+    keeper = connection(folder)
     yield folder
     keeper.close()
 
@@ -63,19 +58,24 @@ async def facts(clickhouse: ClickHouse) -> ClickHouse:
 @pytest.fixture
 def reports(facts: ClickHouse) -> Reports:
     """The handlers of reports over those tables."""
-    return Reports(
-        ReportStore(facts, _histogram(), lambda: NOW),
-        lambda _scope, _tables: 1.25,
-        own_currency,
-        ManualClock(NOW),
-    )
+    return reports_over(facts)
 
 
 @pytest.fixture
 def rows(facts: ClickHouse) -> Rows:
     """The handlers of raw rows over those tables."""
-    store = RowStore(facts, _histogram())
-    return Rows(store, Bulk(facts), lambda _scope, _tables: 1.25, ManualClock(NOW))
+    return Rows(rows_over(facts), Bulk(facts), lambda _scope, _tables: 1.25, ManualClock(NOW))
+
+
+def reports_over(clickhouse: ClickHouse) -> Reports:
+    """The handlers of reports over a database with the fact tables."""
+    store = ReportStore(clickhouse, _histogram(), lambda: NOW)
+    return Reports(store, lambda _scope, _tables: 1.25, own_currency, ManualClock(NOW))
+
+
+def rows_over(clickhouse: ClickHouse) -> RowStore:
+    """The raw rows of a database with the fact tables."""
+    return RowStore(clickhouse, _histogram())
 
 
 async def own_currency(_scope: Scope) -> str:

@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import clickhouse_connect
 import httpx
 import msgspec
 
@@ -20,7 +19,7 @@ from services.reporting.facts.rebuild import Rebuild
 from services.reporting.facts.replay import Positions
 from services.reporting.facts.tables import prepare
 from shared import topics
-from shared.clickhouse import ENGINE, ClickHouse
+from shared.clickhouse import ClickHouse, connection
 from shared.kafka import TopicPartition
 from shared.sinks import spliced
 from tests import projection_parts
@@ -94,14 +93,7 @@ async def _reading(client: httpx.AsyncClient) -> AsyncIterator[list[tuple[int, i
 
 def _damage(folder: Path, database: str) -> None:
     """Take a click away, behind the service's back."""
-    options = {name: str(value) for name, value in ENGINE.items()}
-    client = (
-        clickhouse_connect.get_client(dsn=CLICKHOUSE_URL, autogenerate_session_id=False)
-        if CLICKHOUSE_URL
-        else clickhouse_connect.get_client(
-            interface="chdb", path=str(folder / "data"), chdb_options=options
-        )
-    )
+    client = connection(folder, CLICKHOUSE_URL)
     client.command(
         f"DELETE FROM {database}.clicks WHERE network_id = {NETWORK}"
         f" AND network_affiliate_id = 77 AND transaction_id = '{1:032x}'"

@@ -312,11 +312,12 @@ def is_nobodys(source: str) -> bool:
     )
 
 
+BOUND = r"(?:0|\{\w+:\w+\}|toDate\(toDateTime\(\{\w+:UInt32\}, 'UTC'\)\))"
 SCOPED = re.compile(
     rf"\b(?:FROM|JOIN) (?:{'|'.join(FACT_TABLES)})(?: FINAL)? WHERE network_id = {{network:UInt64}}"
-    r" AND network_affiliate_id = {partner:UInt64}(?=\)| AND )"
+    rf" AND network_affiliate_id = {{partner:UInt64}}(?: AND \w+ [<>]=? {BOUND})*\)"
 )
-"""A table of facts as the views read it: of one partner, with nothing that could widen that."""
+"""A table of facts as the views read it, to their end: of one partner, and nothing widens that."""
 
 
 def read_directly(text: str) -> list[str]:
@@ -351,6 +352,7 @@ def test_no_file_of_reporting_reads_a_table_of_facts_directly() -> None:
         (f"SELECT clicks FROM {views.of_all_time('conversions')} WHERE a OR b", []),
         (views.between("clicks").replace("{partner:UInt64}", "7"), ["clicks"]),
         (views.between("clicks").replace(" AND date", " OR date"), ["clicks"]),
+        (views.between("clicks")[:-1] + " OR 1)", ["clicks"]),
         (views.between("clicks").replace("network_id = {", "network_id != {"), ["clicks"]),
     ],
 )

@@ -13,23 +13,17 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
-from prometheus_client import CollectorRegistry, Histogram
 
 from deploy.local.ports import free_ports
 from services.reporting.facts.tables import prepare
-from services.reporting.reports.handlers import Reports
 from services.reporting.reports.measures import SUMS
-from services.reporting.reports.store import ReportStore
-from services.reporting.rows.store import RowStore
 from services.reporting.scope import Scope
 from shared.clickhouse import ClickHouse, open_clickhouse
-from shared.clock import ManualClock
 from shared.errors import InvalidError, OverloadedError
 from tests import reporting_parts as parts
 from tests.backends import ROOT
-from tests.integration.reporting.conftest import RETENTION_DAYS, own_currency
-from tests.integration.reporting.test_clickhouse import ENDLESS, none_running
-from tests.reporting_parts import NOW
+from tests.integration.reporting.conftest import RETENTION_DAYS, reports_over, rows_over
+from tests.integration.reporting.test_clickhouse import ENDLESS, RUNNING, none_running
 from tests.waiting import DEADLINE_SECONDS
 
 ME = (1, 10)
@@ -66,23 +60,13 @@ def _listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def _histogram() -> Histogram:
-    return Histogram("read_seconds", "-", ["read"], registry=CollectorRegistry())
-
-
 async def test_reports_and_rows_are_the_same_by_a_server(server: ClickHouse) -> None:
     """Inserted and asked over HTTP, with values, settings and arrays in the URL."""
     history = parts.History(5, 200)
     await parts.store(server, history.log, 5)
-    reports = Reports(
-        ReportStore(server, _histogram(), lambda: NOW),
-        lambda _scope, _tables: 1.25,
-        own_currency,
-        ManualClock(NOW),
-    )
     facts = parts.facts(history.log, ME)
     wanted = parts.recount(facts, ("offer", "date"), ZoneInfo("UTC"), lambda _: True)
-    rows = await parts.table(reports, ME, columns=parts.columns("offer", "date"))
+    rows = await parts.table(reports_over(server), ME, columns=parts.columns("offer", "date"))
     found = {
         tuple(cell["id"] for cell in row["columns"]): {
             name: row["reporting"][name] for name in SUMS
@@ -93,8 +77,7 @@ async def test_reports_and_rows_are_the_same_by_a_server(server: ClickHouse) -> 
         key: {name: sums.get(name, 0) for name in SUMS} for key, sums in wanted.items()
     }
     click = facts["clicks"][0]
-    store = RowStore(server, _histogram())
-    raw = await store.click(Scope(*ME), click.transaction_id, visible_since=0)
+    raw = await rows_over(server).click(Scope(*ME), click.transaction_id, visible_since=0)
     assert raw is not None
     assert parts.exact(raw)["transaction_id"] == click.transaction_id
 
@@ -106,8 +89,7 @@ async def test_errors_are_told_apart_and_queries_killed(server: ClickHouse) -> N
     with pytest.raises(OverloadedError, match="more time than one request may"):
         await server.query(ENDLESS, seconds=0.3)
     asking = asyncio.ensure_future(server.query(ENDLESS, seconds=60))
-    running = "SELECT count() FROM system.processes WHERE query LIKE '%sipHash64(number)%'"
-    while list(await server.query(running)) != [(2,)]:
+    while list(await server.query(RUNNING)) != [(2,)]:
         await asyncio.sleep(0.02)
     asking.cancel()
     await none_running(server)
