@@ -26,14 +26,17 @@ class Bound:
         if interval is not None:
             self.values |= {"since": interval.since, "until": interval.until}
 
-    def view(self, table: str) -> str:
-        """The scoped view of `table`; days that are whole in UTC need no look at seconds."""
+    def view(self, table: str, *reading: str) -> str:
+        """The scoped view of `table` with what the texts `reading` name of it.
+
+        Days that are whole in UTC need no look at seconds.
+        """
         interval = self._interval
         if interval is None:
-            return views.of_all_time(table)
+            return views.of_all_time(table, *reading)
         if interval.since % DAY == 0 and (interval.until + 1) % DAY == 0:
-            return views.of_days(table)
-        return views.between(table)
+            return views.of_days(table, *reading)
+        return views.between(table, *reading)
 
     def text(self, value: Any, kind: str) -> str:
         """Bind `value`; the text that stands for it in SQL."""

@@ -15,7 +15,7 @@ import msgspec
 from prometheus_client import Histogram
 
 from services.reporting.changes.domain import Seen
-from services.reporting.facts.shapes import CONVERSION, selected
+from services.reporting.facts.shapes import CONVERSION, selected, shown
 from services.reporting.facts.views import CHANGES_BETWEEN
 from services.reporting.scope import Scope
 from shared.clickhouse import ClickHouse
@@ -111,7 +111,7 @@ class ChangeStore:
         records = await self._query("changes", _RECORDS, scope, since, end)
         history = await self._query("changes_history", _HISTORY, scope, since, end)
         with self._seconds.labels("changes_rows").time():
-            text = await self._clickhouse.text(_ROWS, _values(scope, since, end))
+            text = shown(await self._clickhouse.text(_ROWS, _values(scope, since, end)))
         rows = text.splitlines()
         return LogPage(
             [_logged(record, row) for record, row in zip(records, rows, strict=True)],

@@ -5,6 +5,7 @@ ClickHouse writes the rows itself, as JSON or CSV, so that pages, streams and ex
 cannot differ; amounts are exact decimals there, written in their shortest form.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -144,7 +145,7 @@ class Shape:
         table: where the facts are.
         key: the column with their id, and
         stamp: the column with their time, by which with the id they are ordered.
-        json: columns of the row as JSON.
+        json: columns of the row as JSON, to be `shown`.
         csv: columns of the row as CSV: the same, and related data side by side.
     """
 
@@ -153,6 +154,18 @@ class Shape:
     stamp: str
     json: Columns
     csv: Columns
+
+
+_NO_STATUS: Final = re.compile(rb'"offer_status":"",(?="network_tracking_domain_id":\d)')
+
+
+def shown(lines: bytes) -> bytes:
+    """Rows as JSON, as partners see them: a record may leave out the status of an active offer.
+
+    No text of a record looks like what is replaced: quotes in texts are escaped, and parameters of
+    a URL are texts while the id of a domain is a number.
+    """
+    return _NO_STATUS.sub(b'"offer_status":"active",', lines)
 
 
 def selected(columns: Columns) -> str:
@@ -168,34 +181,25 @@ def _plain(fields: tuple[str, ...]) -> Columns:
 
 
 def _offer() -> Iterator[tuple[str, str]]:
-    """The offer beside a row; a record may leave out the status of an active one."""
+    """The offer beside a row of CSV; a record may leave out the status of an active one."""
     for name in _OFFER_FIELDS:
         stored = f"fact.relationship.offer.{name}"
         is_status = name == "offer_status"
         yield name, f"if({stored} = '', 'active', {stored})" if is_status else stored
 
 
-_OFFER_TUPLE: Final = f"tuple({', '.join(expression for _, expression in _offer())})"
 _OFFER_COLUMNS: Final = tuple(
     (name if name.startswith("network_") else f"offer_{name}".replace("offer_offer", "offer"), text)
     for name, text in _offer()
     if name != "network_id"
 )
-_CONVERSION_RELATED: Final = (
-    f"CAST(tuple({_OFFER_TUPLE}, fact.relationship.events_count),"
-    f" 'Tuple({tables.OFFER}, events_count UInt32)')"
-)
-_CLICK_RELATED: Final = (
-    f"CAST(tuple({_OFFER_TUPLE}, fact.relationship.geolocation,"
-    " fact.relationship.device_information, fact.relationship.query_parameters),"
-    " toTypeName(fact.relationship))"
-)
+_RELATED: Final = ("relationship", "fact.relationship")
 
 CONVERSION: Final = Shape(
     table=tables.CONVERSIONS,
     key="conversion_id",
     stamp="conversion_unix_timestamp",
-    json=(*_plain(CONVERSION_FIELDS), ("relationship", _CONVERSION_RELATED)),
+    json=(*_plain(CONVERSION_FIELDS), _RELATED),
     csv=(
         *_plain(CONVERSION_FIELDS),
         *_OFFER_COLUMNS,
@@ -206,7 +210,7 @@ CLICK: Final = Shape(
     table=tables.CLICKS,
     key="transaction_id",
     stamp="unix_timestamp",
-    json=(*_plain(CLICK_FIELDS), ("relationship", _CLICK_RELATED)),
+    json=(*_plain(CLICK_FIELDS), _RELATED),
     csv=(
         *_plain(CLICK_FIELDS),
         *_OFFER_COLUMNS,
@@ -228,7 +232,7 @@ _TYPES: Final = {
 }
 _HELD_TYPES: Final = ", ".join(f"{name} {_TYPES.get(name, 'String')}" for name in HELD_FIELDS)
 _HELD_CONVERSION: Final = (
-    f"CAST(tuple({', '.join(text for _, text in _plain(HELD_FIELDS))}, {_CONVERSION_RELATED}),"
+    f"CAST(tuple({', '.join(text for _, text in _plain(HELD_FIELDS))}, fact.relationship),"
     f" 'Tuple({_HELD_TYPES}, relationship Tuple({tables.OFFER}, events_count UInt32))')"
 )
 HELD: Final = Shape(

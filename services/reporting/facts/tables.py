@@ -15,6 +15,7 @@ again is the same row, and copying rows between two databases that overlap canno
 """
 # ruff: noqa: S608 - the text is made of this file's own words only
 
+import re
 from typing import Final
 
 from shared.clickhouse import ClickHouse
@@ -157,6 +158,11 @@ _CONVERSION: Final = f"""{_TRACKED}
     events_count UInt32
     ),"""
 
+_CLICK: Final = f"""{_TRAFFIC}
+    is_unique UInt8,
+    error_code UInt32,
+    error_message String DEFAULT 'N/A',"""
+
 _VERSION: Final = """
     _version UInt128
         MATERIALIZED bitOr(bitShiftLeft(toUInt128(version), 64), toUInt128(_offset)),"""
@@ -223,11 +229,10 @@ def statements(engine: str = ENGINE, *, retention_days: int = RETENTION_DAYS) ->
         engine: the table engine with a place for `{version}`, the version column.
         retention_days: how long facts are kept, by the day they happened.
     """
-    click = "is_unique UInt8, error_code UInt32, error_message String DEFAULT 'N/A',"
     return (
         _table(
             CLICKS,
-            f"{_TRAFFIC} {click}",
+            _CLICK,
             key="transaction_id",
             stamp="unix_timestamp",
             version="_offset",
@@ -256,6 +261,14 @@ def statements(engine: str = ENGINE, *, retention_days: int = RETENTION_DAYS) ->
         _changes(engine, days=retention_days),
         _CHANGES_FEED,
     )
+
+
+def columns_of(table: str) -> frozenset[str]:
+    """What the rows of a table of facts have, as records come, and the day of each (UTC)."""
+    text = {CLICKS: _CLICK, IMPRESSIONS: _TRAFFIC, CONVERSIONS: _CONVERSION}[table]
+    while (without := re.sub(r"\([^()]*\)", "", text)) != text:
+        text = without
+    return frozenset({"date", *re.findall(r"^\s*(\w+) ", text, re.MULTILINE)})
 
 
 async def prepare(

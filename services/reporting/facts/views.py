@@ -4,76 +4,110 @@ Each is a SELECT in parentheses with bound parameters: what a parameterised view
 into the query. ClickHouse analyses the body of a stored one twice, at every use, which took a third
 of a small report's time (ADR 14).
 
-Rows have all columns of their table and, alike in all three, the words that reports group and
-filter by (`columns.py`). Tables are read with FINAL, so answers do not depend on when merges run.
+Rows have the columns of their table and, alike in all three, the words that reports group and
+filter by (`columns.py`): those of them that the reading texts name, since each costs analysis.
+Tables are read with FINAL, so answers do not depend on when merges run.
 """
 # ruff: noqa: S608 - the text is made of this file's own words only
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Final
 
-from services.reporting.facts.tables import CHANGES, CLICKS, CONVERSIONS, IMPRESSIONS, RATES
+from services.reporting.facts.tables import (
+    CHANGES,
+    CLICKS,
+    CONVERSIONS,
+    IMPRESSIONS,
+    RATES,
+    columns_of,
+)
 
 _SCOPE: Final = "network_id = {network:UInt64} AND network_affiliate_id = {partner:UInt64}"
 _DAYS: Final = (
     " AND date >= toDate(toDateTime({since:UInt32}, 'UTC'))"
     " AND date <= toDate(toDateTime({until:UInt32}, 'UTC'))"
 )
-_STAMPS: Final[Mapping[str, str]] = {
-    CLICKS: "unix_timestamp",
-    IMPRESSIONS: "unix_timestamp",
-    CONVERSIONS: "conversion_unix_timestamp",
+_OFFER: Final = {
+    "offer_id": "relationship.offer.network_offer_id",
+    "offer_name": "relationship.offer.name",
 }
-_OFFER: Final = (
-    "relationship.offer.network_offer_id AS offer_id, relationship.offer.name AS offer_name"
-)
-_OF_TRAFFIC: Final = f"""{_OFFER},
-    '' AS event_name,
-    relationship.geolocation.country_name AS country,
-    relationship.geolocation.country_code AS country_code,
-    relationship.geolocation.region_name AS region,
-    relationship.geolocation.city_name AS city,
-    relationship.geolocation.dma AS dma,
-    relationship.geolocation.dma_name AS dma_name,
-    relationship.geolocation.carrier_name AS carrier,
-    relationship.geolocation.isp_name AS isp,
-    relationship.device_information.platform_name AS platform,
-    relationship.device_information.os_version AS os_version,
-    relationship.device_information.device_type AS device_type,
-    relationship.device_information.model AS device_model,
-    relationship.device_information.brand AS device_make,
-    relationship.device_information.browser_name AS browser,
-    relationship.device_information.language AS language"""
-_OF_CONVERSIONS: Final = f"{_OFFER}, event AS event_name, '' AS dma_name, brand AS device_make"
-_WORDS: Final = {
+_PLACE: Final = "relationship.geolocation"
+_DEVICE: Final = "relationship.device_information"
+_OF_TRAFFIC: Final = _OFFER | {
+    "stamp": "unix_timestamp",
+    "event_name": "''",
+    "country": f"{_PLACE}.country_name",
+    "country_code": f"{_PLACE}.country_code",
+    "region": f"{_PLACE}.region_name",
+    "city": f"{_PLACE}.city_name",
+    "dma": f"{_PLACE}.dma",
+    "dma_name": f"{_PLACE}.dma_name",
+    "carrier": f"{_PLACE}.carrier_name",
+    "isp": f"{_PLACE}.isp_name",
+    "platform": f"{_DEVICE}.platform_name",
+    "os_version": f"{_DEVICE}.os_version",
+    "device_type": f"{_DEVICE}.device_type",
+    "device_model": f"{_DEVICE}.model",
+    "device_make": f"{_DEVICE}.brand",
+    "browser": f"{_DEVICE}.browser_name",
+    "language": f"{_DEVICE}.language",
+}
+_OF_CONVERSIONS: Final = _OFFER | {
+    "stamp": "conversion_unix_timestamp",
+    "event_name": "event",
+    "dma_name": "''",
+    "device_make": "brand",
+}
+_WORDS: Final[Mapping[str, Mapping[str, str]]] = {
     CLICKS: _OF_TRAFFIC,
     IMPRESSIONS: _OF_TRAFFIC,
     CONVERSIONS: _OF_CONVERSIONS,
 }
+_COLUMNS: Final = {table: columns_of(table) for table in _WORDS}
+_NAME: Final = re.compile(r"[a-z_]\w*")
 
 
-def of_all_time(table: str) -> str:
-    """The partner's facts; parameters `network` and `partner` (UInt64)."""
-    return _view(table, "")
+def of_all_time(table: str, *reading: str) -> str:
+    """The partner's facts; parameters `network` and `partner` (UInt64).
+
+    Args:
+        table: which.
+        reading: the texts that name what is read of them.
+    """
+    return _view(table, reading, "")
 
 
-def of_days(table: str) -> str:
+def of_days(table: str, *reading: str) -> str:
     """Those of the UTC days that `since` and `until` (UInt32, seconds) are in."""
-    return _view(table, _DAYS)
+    return _view(table, reading, _DAYS)
 
 
-def between(table: str) -> str:
+def between(table: str, *reading: str) -> str:
     """Those from `since` to `until` (UInt32, seconds), both included."""
-    stamp = _STAMPS[table]
+    stamp = _WORDS[table]["stamp"]
     seconds = f" AND {stamp} >= {{since:UInt32}} AND {stamp} <= {{until:UInt32}}"
-    return _view(table, _DAYS + seconds)
+    return _view(table, reading, _DAYS + seconds)
 
 
-def _view(table: str, more: str) -> str:
+def one(table: str, id_column: str, more: str = "") -> str:
+    """Where the partner's row `fact` of an id (parameter `id`, String) is: a FROM to its end.
+
+    Args:
+        table: which.
+        id_column: has the id.
+        more: further conditions on `fact`, each beginning with AND.
+    """
     return (
-        f"(SELECT *, date, {_STAMPS[table]} AS stamp, {_WORDS[table]}"
-        f" FROM {table} FINAL WHERE {_SCOPE}{more})"
+        f"{table} AS fact FINAL WHERE {_SCOPE} AND fact.{id_column} = {{id:String}}{more} LIMIT 1"
     )
+
+
+def _view(table: str, reading: Sequence[str], more: str) -> str:
+    names = {"date", *_NAME.findall(" ".join(reading))}
+    columns = sorted(_COLUMNS[table] & names)
+    words = [f"{text} AS {word}" for word, text in _WORDS[table].items() if word in names]
+    return f"(SELECT {', '.join([*columns, *words])} FROM {table} FINAL WHERE {_SCOPE}{more})"
 
 
 CHANGES_BETWEEN: Final = (

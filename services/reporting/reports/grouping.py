@@ -135,8 +135,11 @@ class Grouping:
     def unpriced(self) -> str:
         """A SELECT of all facts that count and whose amounts have no rate, in parentheses."""
         parts = [
-            f"SELECT currency_id, stamp, _appended FROM {self.bound.view(table)}"
-            f" WHERE {' AND '.join([*conditions, self._is_unpriced(counted)])}"
+            self._selected(
+                table,
+                ["currency_id", "stamp", "_appended"],
+                [*conditions, self._is_unpriced(counted)],
+            )
             for table, counted, conditions in self._parts()
         ]
         return f"({' UNION ALL '.join(parts)})"
@@ -176,13 +179,16 @@ class Grouping:
         unpriced = f"countIf({self._is_unpriced(counted)}) > 0 AS s_unpriced"
         chosen = [*keys, *labels, *counts, *amounts, unpriced]
         kept = [*conditions, self.only] if self.only else conditions
-        where = f" WHERE {' AND '.join(kept)}" if kept else ""
-        return f"SELECT {', '.join(chosen)} FROM {self.bound.view(table)}{where}{self._by}"
+        return f"{self._selected(table, chosen, kept)}{self._by}"
+
+    def _selected(self, table: str, chosen: Sequence[str], conditions: Sequence[str]) -> str:
+        where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+        view = self.bound.view(table, *chosen, where)
+        return f"SELECT {', '.join(chosen)} FROM {view}{where}"
 
     def _is_unpriced(self, counted: Counted) -> str:
         """Whether a fact's amount counts and has no rate."""
-        any_amount = " OR ".join(f"({condition})" for condition in counted.amounts.values())
-        return f"({self.pricing.is_missing}) AND revenue != 0 AND ({any_amount})"
+        return f"{self.pricing.is_missing} AND revenue != 0 AND {counted.priced}"
 
     def shown(self) -> list[tuple[str, str]]:
         """Expressions over the groups for the id and the label of each key."""

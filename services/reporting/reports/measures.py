@@ -39,10 +39,12 @@ class Counted:
     Attributes:
         counts: of `COUNTS`.
         amounts: of `AMOUNTS`, the sums of the facts' amounts.
+        priced: the facts whose amount is in any of these.
     """
 
     counts: Mapping[str, str]
     amounts: Mapping[str, str]
+    priced: str
 
 
 FROM_CLICKS: Final = Counted(
@@ -55,10 +57,12 @@ FROM_CLICKS: Final = Counted(
         "revenue": "error_code = 0",
         "redirect_traffic_revenue": "error_code = 0 AND is_redirect_traffic",
     },
+    priced="error_code = 0",
 )
 FROM_IMPRESSIONS: Final = Counted(
     counts={"imp": "1"},
     amounts={"revenue": "1", "redirect_traffic_revenue": "is_redirect_traffic"},
+    priced="1",
 )
 
 
@@ -76,6 +80,7 @@ def from_conversions(is_counted: str) -> Counted:
             "redirect_traffic_revenue": f"{is_counted} AND is_redirect_traffic",
             "on_hold_potential_revenue": _HELD,
         },
+        priced=f"({is_counted} OR {_HELD})",
     )
 
 

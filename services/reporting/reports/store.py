@@ -242,7 +242,8 @@ class ReportStore:
         """The other currencies in which the partner's facts have amounts."""
         wanted = bound.text(report.currency_id, "String")
         parts = [
-            f"SELECT DISTINCT toString(currency_id) AS currency FROM {bound.view(table)}"
+            "SELECT DISTINCT toString(currency_id) AS currency"
+            f" FROM {bound.view(table, 'currency_id revenue')}"
             f" WHERE currency_id != {wanted} AND revenue != 0"
             for table in ("clicks", "impressions", "conversions")
         ]

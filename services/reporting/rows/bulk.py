@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from services.reporting.asking.bound import Bound
 from services.reporting.asking.interval import DAY, Interval
-from services.reporting.facts.shapes import CLICK, CONVERSION, Shape, selected
+from services.reporting.facts.shapes import CLICK, CONVERSION, Shape, selected, shown
 from services.reporting.rows.domain import ClickSearch, Wanted
 from services.reporting.rows.store import matching_clicks, matching_conversions
 from services.reporting.scope import Scope
@@ -21,6 +21,8 @@ from shared.clickhouse import ClickHouse
 
 PIECE_ROWS: Final = 20_000
 """Stored rows a piece spans: about 30 MB of clicks as JSON."""
+FIRST_PIECE_ROWS: Final = 1_000
+"""The same of the first piece, so that who asks need not wait for long until rows come."""
 PIECE_SECONDS: Final = 120.0
 """How long one piece may take; as a rule it is less than one second."""
 
@@ -107,40 +109,38 @@ class Bulk:
         """
         days = list(_days(selection.interval))
         counts = await self._counts(scope, selection)
+        size = min(FIRST_PIECE_ROWS, PIECE_ROWS)
         while day < len(days):
-            if after or counts[day] > PIECE_ROWS:
-                end = await self._end(scope, selection.shape, days[day], after)
+            if after or counts[day] > size:
+                end = await self._end(scope, selection.shape, days[day], after, size)
                 lines = await self._lines(scope, selection, days[day], after=after, end=end)
                 last = day
             else:
-                end, last = "", _last_together(counts, day)
+                end, last = "", _last_together(counts, day, size)
                 span = replace(days[day], until=days[last].until)
                 is_empty = not any(counts[day : last + 1])
                 lines = b"" if is_empty else await self._lines(scope, selection, span)
             yield Piece(lines, last, len(days), end, _count(lines, selection.form))
-            after = end
+            after, size = end, PIECE_ROWS
             day = last if end else last + 1
 
     async def _counts(self, scope: Scope, selection: Selection) -> list[int]:
         """How many rows are stored of each day of the interval."""
         shape, interval = selection.shape, selection.interval
         bound = Bound(scope, interval)
-        sql = (
-            f"SELECT intDiv({shape.stamp}, {DAY}) AS day, count() FROM {bound.view(shape.table)}"
-            " GROUP BY day"
-        )
+        sql = f"SELECT toUInt32(date), count() FROM {bound.view(shape.table)} GROUP BY date"
         rows = await self._clickhouse.query(sql, bound.values, seconds=PIECE_SECONDS)
         found = {int(day): int(count) for day, count in rows}
         days = range(interval.since // DAY, interval.until // DAY + 1)
         return [found.get(day, 0) for day in days]
 
-    async def _end(self, scope: Scope, shape: Shape, day: Interval, after: str) -> str:
-        """The id that the piece behind `after` ends with; empty if the day does."""
+    async def _end(self, scope: Scope, shape: Shape, day: Interval, after: str, size: int) -> str:
+        """The id that the piece of `size` behind `after` ends with; empty if the day does."""
         bound = Bound(scope, day)
         sql = (
-            f"SELECT toString({shape.key}) FROM {bound.view(shape.table)}"
+            f"SELECT toString({shape.key}) FROM {bound.view(shape.table, shape.key)}"
             f" WHERE {_range(shape, bound, after, '')} ORDER BY {shape.key}"
-            f" LIMIT 1 OFFSET {bound.text(PIECE_ROWS - 1, 'UInt64')}"
+            f" LIMIT 1 OFFSET {bound.text(size - 1, 'UInt64')}"
         )
         rows = await self._clickhouse.query(sql, bound.values, seconds=PIECE_SECONDS)
         return str(rows[0][0]) if rows else ""
@@ -149,25 +149,27 @@ class Bulk:
         self, scope: Scope, selection: Selection, span: Interval, after: str = "", end: str = ""
     ) -> bytes:
         bound, shape = Bound(scope, span), selection.shape
-        columns = shape.csv if selection.form == "csv" else shape.json
+        columns = selected(shape.csv if selection.form == "csv" else shape.json)
+        where = f"{_range(shape, bound, after, end)} AND {selection.matching(bound)}"
+        view = bound.view(shape.table, shape.key, columns, where)
         sql = (
-            f"SELECT {selected(columns)} FROM (SELECT * FROM {bound.view(shape.table)}"
-            f" WHERE {_range(shape, bound, after, end)} AND {selection.matching(bound)}) AS fact"
-            f" ORDER BY intDiv(fact.{shape.stamp}, {DAY}), fact.{shape.key}"
+            f"SELECT {columns} FROM (SELECT * FROM {view} WHERE {where}) AS fact"
+            f" ORDER BY fact.date, fact.{shape.key}"
         )
-        return await self._clickhouse.text(
+        lines = await self._clickhouse.text(
             sql,
             bound.values,
             form=FORMS[selection.form],
             seconds=PIECE_SECONDS,
             settings=self._settings,
         )
+        return lines if selection.form == "csv" else shown(lines)
 
 
-def _last_together(counts: Sequence[int], first: int) -> int:
-    """The last of the days from `first` on that have no more rows together than one piece."""
+def _last_together(counts: Sequence[int], first: int, size: int) -> int:
+    """The last of the days from `first` on that have no more rows together than `size`."""
     last, rows = first, counts[first]
-    while last + 1 < len(counts) and rows + counts[last + 1] <= PIECE_ROWS:
+    while last + 1 < len(counts) and rows + counts[last + 1] <= size:
         last += 1
         rows += counts[last]
     return last

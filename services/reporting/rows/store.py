@@ -19,7 +19,7 @@ from services.reporting.asking import conditions
 from services.reporting.asking.bound import Bound
 from services.reporting.asking.interval import DAY, Interval
 from services.reporting.facts import tables, views
-from services.reporting.facts.shapes import CLICK, CONVERSION, HELD, Shape, selected
+from services.reporting.facts.shapes import CLICK, CONVERSION, HELD, Shape, selected, shown
 from services.reporting.rows.domain import ClickSearch, ConversionSearch, Wanted
 from services.reporting.scope import Scope
 from shared.clickhouse import ClickHouse
@@ -72,11 +72,10 @@ class RowStore:
         wanted = search.wanted
         shape = CONVERSION if wanted.hold_statuses is None else HELD
         bound = Bound(scope, wanted.interval)
-        matching = (
-            f"FROM {bound.view(tables.CONVERSIONS)} WHERE {matching_conversions(wanted, bound)}"
-        )
+        where = matching_conversions(wanted, bound)
+        sql = f"SELECT count() FROM {bound.view(tables.CONVERSIONS, where)} WHERE {where}"
         with self._seconds.labels("conversions_count").time():
-            [(total,)] = await self._clickhouse.query(f"SELECT count() {matching}", bound.values)
+            [(total,)] = await self._clickhouse.query(sql, bound.values)
         places = await self._page(scope, search, shape)
         rows = await self._rows(scope, shape, wanted.interval, places, "")
         return RowPage(total, rows, places)
@@ -94,8 +93,9 @@ class RowStore:
                 f" AND ({shape.stamp}, {shape.key}) >"
                 f" ({bound.text(stamp, 'UInt32')}, {bound.text(row_id, 'String')})"
             )
+        view = bound.view(shape.table, shape.stamp, shape.key, where)
         sql = (
-            f"SELECT {shape.stamp}, toString({shape.key}) FROM {bound.view(shape.table)}"
+            f"SELECT {shape.stamp}, toString({shape.key}) FROM {view}"
             f" WHERE {where} ORDER BY {shape.stamp}, {shape.key}"
             f" LIMIT {bound.text(search.page.size, 'UInt64')} OFFSET {bound.text(offset, 'UInt64')}"
         )
@@ -113,13 +113,14 @@ class RowStore:
         stamps = [stamp for stamp, _ in places]
         bound = Bound(scope, replace(interval, since=min(stamps), until=max(stamps)))
         ids = bound.text([row_id for _, row_id in places], "Array(FixedString(32))")
+        columns = selected(shape.json)
+        view = bound.view(shape.table, shape.stamp, shape.key, columns)
         sql = (
-            f"SELECT {selected(shape.json)} FROM (SELECT * FROM {bound.view(shape.table)}"
-            f" WHERE {shape.key} IN {ids}) AS fact"
+            f"SELECT {columns} FROM (SELECT * FROM {view} WHERE {shape.key} IN {ids}) AS fact"
             f" ORDER BY fact.{shape.stamp} {order}, fact.{shape.key} {order}"
         )
         with self._seconds.labels(f"{shape.table}_rows").time():
-            return (await self._clickhouse.text(sql, bound.values)).splitlines()
+            return shown(await self._clickhouse.text(sql, bound.values)).splitlines()
 
     async def conversion(self, scope: Scope, conversion_id: str) -> bytes | None:
         """One conversion, if it stands approved.
@@ -127,10 +128,9 @@ class RowStore:
         Raises:
             UnavailableError: ClickHouse does not answer in time.
         """
-        bound = Bound(scope, None)
-        wanted = f"conversion_id = {bound.text(conversion_id, 'String')}"
-        where = f"{wanted} AND status = 'approved' AND NOT is_scrub"
-        return await self._one("conversion", CONVERSION, where, bound)
+        approved = " AND fact.status = 'approved' AND NOT fact.is_scrub"
+        place = views.one(tables.CONVERSIONS, "conversion_id", approved)
+        return await self._one("conversion", scope, CONVERSION, place, conversion_id)
 
     async def held(self, scope: Scope, hold_id: str) -> bytes | None:
         """One time on hold.
@@ -138,9 +138,9 @@ class RowStore:
         Raises:
             UnavailableError: ClickHouse does not answer in time.
         """
-        bound = Bound(scope, None)
-        wanted = f"hold.on_hold_conversion_id = {bound.text(hold_id, 'String')}"
-        return await self._one("held", HELD, f"{wanted} AND NOT is_scrub", bound)
+        id_column = "hold.on_hold_conversion_id"
+        place = views.one(tables.CONVERSIONS, id_column, " AND NOT fact.is_scrub")
+        return await self._one("held", scope, HELD, place, hold_id)
 
     # --- clicks -----------------------------------------------------------------------------------
 
@@ -150,9 +150,8 @@ class RowStore:
         Raises:
             UnavailableError: ClickHouse does not answer in time.
         """
-        bound = Bound(scope, None)
-        where = f"transaction_id = {bound.text(transaction_id, 'String')}"
-        row = await self._one("click", CLICK, where, bound)
+        place = views.one(tables.CLICKS, "transaction_id")
+        row = await self._one("click", scope, CLICK, place, transaction_id)
         if row is None or msgspec.json.decode(row, type=_Stamped).unix_timestamp >= visible_since:
             return row
         return row if await self._has_converted(scope, transaction_id) else None
@@ -160,7 +159,7 @@ class RowStore:
     async def _has_converted(self, scope: Scope, transaction_id: str) -> bool:
         bound = Bound(scope, None)
         sql = (
-            f"SELECT 1 FROM {bound.view(tables.CONVERSIONS)}"
+            f"SELECT 1 FROM {bound.view(tables.CONVERSIONS, 'transaction_id')}"
             f" WHERE transaction_id = {bound.text(transaction_id, 'String')} LIMIT 1"
         )
         with self._seconds.labels("click_converted").time():
@@ -175,9 +174,10 @@ class RowStore:
         found: list[Place] = []
         for window in _windows(search.interval):
             bound = Bound(scope, window)
+            where = matching_clicks(search, bound)
+            view = bound.view(tables.CLICKS, "unix_timestamp transaction_id", where)
             sql = (
-                f"SELECT unix_timestamp, toString(transaction_id) FROM {bound.view(tables.CLICKS)}"
-                f" WHERE {matching_clicks(search, bound)}"
+                f"SELECT unix_timestamp, toString(transaction_id) FROM {view} WHERE {where}"
                 " ORDER BY unix_timestamp DESC, transaction_id DESC"
                 f" LIMIT {bound.text(count, 'UInt64')}"
             )
@@ -195,10 +195,8 @@ class RowStore:
             UnavailableError: ClickHouse does not answer in time.
         """
         bound = Bound(scope, search.interval)
-        sql = (
-            f"SELECT count() FROM {bound.view(tables.CLICKS)}"
-            f" WHERE {matching_clicks(search, bound)}"
-        )
+        where = matching_clicks(search, bound)
+        sql = f"SELECT count() FROM {bound.view(tables.CLICKS, where)} WHERE {where}"
         with self._seconds.labels("clicks_count").time():
             [(total,)] = await self._clickhouse.query(sql, bound.values)
         return int(total)
@@ -211,13 +209,13 @@ class RowStore:
         """
         return await self._rows(scope, CLICK, search.interval, places, "DESC")
 
-    async def _one(self, read: str, shape: Shape, where: str, bound: Bound) -> bytes | None:
-        sql = (
-            f"SELECT {selected(shape.json)}"
-            f" FROM (SELECT * FROM {bound.view(shape.table)} WHERE {where}) AS fact LIMIT 1"
-        )
+    async def _one(
+        self, read: str, scope: Scope, shape: Shape, place: str, row_id: str
+    ) -> bytes | None:
+        values = Bound(scope, None).values | {"id": row_id}
         with self._seconds.labels(read).time():
-            return (await self._clickhouse.text(sql, bound.values)).strip() or None
+            sql = f"SELECT {selected(shape.json)} FROM {place}"
+            return shown(await self._clickhouse.text(sql, values)).strip() or None
 
 
 def _windows(interval: Interval) -> Iterator[Interval]:
@@ -257,7 +255,7 @@ def matching_clicks(search: ClickSearch, bound: Bound) -> str:
     """Which clicks are wanted, as SQL over the view."""
     parts = list(conditions.conditions(search.query, bound))
     if search.interval.since < search.visible_since:
-        converted = views.of_all_time(tables.CONVERSIONS)
+        converted = views.of_all_time(tables.CONVERSIONS, "transaction_id")
         parts.append(
             f"(unix_timestamp >= {bound.text(search.visible_since, 'UInt32')}"
             f" OR transaction_id IN (SELECT transaction_id FROM {converted}))"

@@ -313,9 +313,11 @@ def is_nobodys(source: str) -> bool:
 
 
 BOUND = r"(?:0|\{\w+:\w+\}|toDate\(toDateTime\(\{\w+:UInt32\}, 'UTC'\)\))"
+NARROWER = rf"(?: AND (?:NOT )?[\w.]+(?: (?:=|[<>]=?) (?:{BOUND}|'\w+'))?)*"
 SCOPED = re.compile(
-    rf"\b(?:FROM|JOIN) (?:{'|'.join(FACT_TABLES)})(?: FINAL)? WHERE network_id = {{network:UInt64}}"
-    rf" AND network_affiliate_id = {{partner:UInt64}}(?: AND \w+ [<>]=? {BOUND})*\)"
+    rf"\b(?:FROM|JOIN) (?:{'|'.join(FACT_TABLES)})(?: AS fact)?(?: FINAL)?"
+    r" WHERE network_id = {network:UInt64} AND network_affiliate_id = {partner:UInt64}"
+    rf"{NARROWER}(?:\)| LIMIT 1$)"
 )
 """A table of facts as the views read it, to their end: of one partner, and nothing widens that."""
 
@@ -353,6 +355,10 @@ def test_no_file_of_reporting_reads_a_table_of_facts_directly() -> None:
         (views.between("clicks").replace("{partner:UInt64}", "7"), ["clicks"]),
         (views.between("clicks").replace(" AND date", " OR date"), ["clicks"]),
         (views.between("clicks")[:-1] + " OR 1)", ["clicks"]),
+        (f"SELECT 1 FROM {views.one('clicks', 'transaction_id')}", []),
+        (f"SELECT 1 FROM {views.one('conversions', 'a.b', ' AND NOT fact.c')}", []),
+        (f"SELECT 1 FROM {views.one('clicks', 'a', ' OR NOT fact.c')}", ["clicks"]),
+        (f"SELECT 1 FROM {views.one('clicks', 'a')} UNION ALL SELECT 1", ["clicks"]),
         (views.between("clicks").replace("network_id = {", "network_id != {"), ["clicks"]),
     ],
 )
