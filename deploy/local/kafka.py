@@ -18,7 +18,7 @@ from pathlib import Path
 from deploy.local import jars
 from deploy.local.ports import HOST, free_ports
 from deploy.local.process import Child, Command
-from shared.errors import SetupError
+from shared.errors import SetupError, UnavailableError
 from shared.kafka import open_admin
 
 START_SECONDS = 90.0
@@ -87,8 +87,7 @@ class Kafka:
         """Start the broker and wait until it serves; the folder is made and formatted if new.
 
         Raises:
-            SetupError: it did not come up; the message holds the end of its log.
-            UnavailableError: it came up, but does not serve clients.
+            SetupError: it did not come up, or serves nobody; the message holds the end of its log.
         """
         jars.fetch(self._libs)
         self._home.mkdir(parents=True, exist_ok=True)
@@ -99,8 +98,12 @@ class Kafka:
         if not await self.child.wrote(_STARTED, seconds):
             await self.child.stop(STOP_SECONDS)
             raise self.child.failure("Kafka did not start", _ADVICE)
-        async with open_admin(self.bootstrap):  # it may yet answer that no broker serves
-            return
+        try:
+            async with open_admin(self.bootstrap):  # it may yet answer that no broker serves
+                return
+        except UnavailableError as error:
+            await self.child.stop(STOP_SECONDS)
+            raise self.child.failure(f"Kafka serves nobody ({error})", _ADVICE) from error
 
     async def stop(self, seconds: float = STOP_SECONDS) -> None:
         """Stop the broker in order; kill it if that takes longer than `seconds`."""
