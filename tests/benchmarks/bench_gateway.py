@@ -10,7 +10,7 @@ does for a request; ours does more.
   service reach on their core without a door.
 * `gateway.p99_vs_envoy`: the 99th percentile at 70 % of our own highest rate (of the moment
   before), ours by Envoy's at the same rate; `gateway.p99_ms` is ours with Envoy's as its baseline.
-  An open loop asks, see `load.p99_ms`.
+  An open loop asks, see `load.p99_ms`; a round's value is the median of its seconds' percentiles.
 * `gateway.cpu_us_per_request`: what the door's processes use for a request that is let through.
 * `gateway.unknown_key_per_second`: answers to well-formed keys that nobody was issued.
 * `gateway.limited_per_second`: answers to keys of a network whose budget is 5/s.
