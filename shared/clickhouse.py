@@ -84,7 +84,11 @@ INSERT_SETTINGS: Final = {
     "input_format_json_defaults_for_missing_elements_in_named_tuple": 1,
     "input_format_json_ignore_unknown_keys_in_named_tuple": 1,
     "max_insert_block_size": 65_536,
+    "materialize_skip_indexes_on_insert": 0,
+    "optimize_on_insert": 0,
 }
+"""The last two leave to merges what they do anyway: a tenth more events a second. Until then a row
+by its id is looked for in all of a new part, and FINAL drops what a part has twice."""
 
 _PASSING: Final = frozenset(
     {74, 75, 76, 159, 202, 209, 210, 241, 242, 243, 252, 285, 394, 425, 439, 999}
