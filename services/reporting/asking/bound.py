@@ -8,6 +8,7 @@ from typing import Any
 from services.reporting.asking.interval import DAY, Interval
 from services.reporting.facts import views
 from services.reporting.scope import Scope
+from shared.clock import utc
 
 
 class Bound:
@@ -24,7 +25,12 @@ class Bound:
         }
         self._interval = interval
         if interval is not None:
-            self.values |= {"since": interval.since, "until": interval.until}
+            self.values |= {
+                "since": interval.since,
+                "until": interval.until,
+                "first_day": utc(interval.since).date(),
+                "last_day": utc(interval.until).date(),
+            }
 
     def view(self, table: str, *reading: str) -> str:
         """The scoped view of `table` with what the texts `reading` name of it.

@@ -24,10 +24,7 @@ from services.reporting.facts.tables import (
 )
 
 _SCOPE: Final = "network_id = {network:UInt64} AND network_affiliate_id = {partner:UInt64}"
-_DAYS: Final = (
-    " AND date >= toDate(toDateTime({since:UInt32}, 'UTC'))"
-    " AND date <= toDate(toDateTime({until:UInt32}, 'UTC'))"
-)
+_DAYS: Final = " AND date >= {first_day:Date} AND date <= {last_day:Date}"
 _OFFER: Final = {
     "offer_id": "relationship.offer.network_offer_id",
     "offer_name": "relationship.offer.name",
@@ -79,12 +76,12 @@ def of_all_time(table: str, *reading: str) -> str:
 
 
 def of_days(table: str, *reading: str) -> str:
-    """Those of the UTC days that `since` and `until` (UInt32, seconds) are in."""
+    """Those of the UTC days from `first_day` to `last_day` (Date), both included."""
     return _view(table, reading, _DAYS)
 
 
 def between(table: str, *reading: str) -> str:
-    """Those from `since` to `until` (UInt32, seconds), both included."""
+    """Those of these days from `since` to `until` (UInt32, seconds), both included."""
     stamp = _WORDS[table]["stamp"]
     seconds = f" AND {stamp} >= {{since:UInt32}} AND {stamp} <= {{until:UInt32}}"
     return _view(table, reading, _DAYS + seconds)

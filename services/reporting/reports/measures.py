@@ -84,6 +84,10 @@ def from_conversions(is_counted: str) -> Counted:
     )
 
 
+KINDS: Final = (FROM_CLICKS, FROM_IMPRESSIONS, from_conversions(""))
+"""All kinds of fact, in the order of a grouping, for the names of what each counts."""
+
+
 PLACES: Final = 16
 """Decimals of an amount, in the engine: six of the log, ten of a rate."""
 _AMOUNT: Final = f"Decimal(38, {PLACES})"

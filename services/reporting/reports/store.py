@@ -1,7 +1,8 @@
 """All questions of reports to ClickHouse. Every query takes a `Scope`, and reads scoped views.
 
 Rows come as the text that the wire has, rendered by the engine: ten thousand of them cost this
-process nothing but their concatenation. What they are made of is in `grouping.py`.
+process nothing but their concatenation. Those of a report by time alone are few and made here,
+since a longer statement would cost more. What they are made of is in `grouping.py`.
 """
 # ruff: noqa: S608 - no value is ever part of the text, see `grouping.py`
 
@@ -13,6 +14,7 @@ from typing import Any, Final
 
 from prometheus_client import Histogram
 
+from services.reporting.asking import calendar
 from services.reporting.asking.bound import Bound
 from services.reporting.facts import views
 from services.reporting.facts.columns import COLUMNS, Column, column_of
@@ -23,6 +25,7 @@ from services.reporting.reports.pricing import Pricing
 from services.reporting.scope import Scope
 from shared.clickhouse import ClickHouse
 from shared.errors import UnavailableError
+from shared.http import json_bytes
 
 ROWS_MAX: Final = 10_000
 _ROWS, _SERIES, _SUMMARY = 0, 1, 2
@@ -98,6 +101,9 @@ class ReportStore:
             InvalidError: an amount has no rate to the currency asked for.
             UnavailableError: ClickHouse does not answer in time.
         """
+        unit = report.long_unit
+        if unit and not report.metric_filters:
+            return await self._by_time(scope, report, unit)
         return await self._rows(scope, report, _json)
 
     async def csv(self, scope: Scope, report: Report) -> Rows:
@@ -117,21 +123,34 @@ class ReportStore:
             return f"SELECT * FROM ({' UNION ALL '.join(parts)}) ORDER BY kind, place"
 
         found = await self._asked(scope, report, statement)
-        lines = [line for kind, _, _, line in found if kind == _ROWS]
+        lines = [line for _, kind, _, line in found if kind == _ROWS]
         return Entity(
             rows=Rows(lines[:ROWS_MAX], len(lines) > ROWS_MAX),
-            series={place: _bare(line) for kind, place, _, line in found if kind == _SERIES},
-            summary=next(_bare(line) for kind, _, _, line in found if kind == _SUMMARY),
+            series={place: _bare(line) for _, kind, place, line in found if kind == _SERIES},
+            summary=next(_bare(line) for _, kind, _, line in found if kind == _SUMMARY),
         )
 
-    async def sums(self, scope: Scope, report: Report, begins: Sequence[int]) -> dict[int, Sums]:
+    async def sums(self, scope: Scope, report: Report, begins: Sequence[int]) -> Mapping[int, Sums]:
         """The sums of all facts by the bucket of time, of `begins`, that they happened in.
+
+        Columns and metric filters of `report` are not looked at.
 
         Raises:
             InvalidError: an amount has no rate to the currency asked for.
             UnavailableError: ClickHouse does not answer in time.
         """
-        return {piece.begin: piece.sums for piece in await self.pieces(scope, report, begins)}
+
+        def statement(grouping: Grouping) -> str:
+            return replace(grouping, keys=[bucket_key(begins, grouping.bound)]).apart()
+
+        found: dict[int, dict[str, Decimal | int]] = defaultdict(lambda: dict(measures.NOTHING))
+        plain = replace(report, names=(), columns=(), metric_filters=())
+        for _, kind, begin, counts, amounts in await self._asked(scope, plain, statement):
+            counted = measures.KINDS[kind]
+            names = (*counted.counts, *counted.amounts)
+            for name, value in zip(names, (*counts, *amounts), strict=True):
+                found[begin][name] += value
+        return found
 
     async def pieces(self, scope: Scope, report: Report, begins: Sequence[int]) -> list[Piece]:
         """The sums of all facts by the report's columns and buckets of time; raises as `sums`."""
@@ -142,13 +161,13 @@ class ReportStore:
             cells = ", ".join(f"({cell_id}, {label})" for cell_id, label in shown)
             bucket = grouping.ids[-1]
             return (
-                f"SELECT [{cells}] AS cells, toUInt32({bucket}) AS begin, unpriced,"
+                f"SELECT unpriced, [{cells}] AS cells, toUInt32({bucket}) AS begin,"
                 f" {', '.join(measures.SUMS)} FROM {grouping.groups()} ORDER BY begin"
             )
 
         return [
-            Piece([(_text(a), _text(b)) for a, b in row[0]], row[1], _sums(row[3:]))
-            for row in await self._asked(scope, report, statement)
+            Piece([(_text(a), _text(b)) for a, b in cells], begin, _sums(sums))
+            for _, cells, begin, *sums in await self._asked(scope, report, statement)
         ]
 
     async def names(self, scope: Scope, report: Report) -> list[tuple[tuple[str, str], ...]]:
@@ -168,17 +187,36 @@ class ReportStore:
             found = await self._clickhouse.query(sql, bound.values)
         return [tuple(zip(row[::2], row[1::2], strict=True)) for row in found]
 
+    async def _by_time(self, scope: Scope, report: Report, unit: calendar.LongUnit) -> Rows:
+        """The rows of a report of nothing but a column of time, of which there are few."""
+        begins = calendar.starts(report.interval, unit)
+        found = await self.sums(scope, report, begins)
+        labels = dict(zip(begins, calendar.labels(begins, unit, report.interval.zone), strict=True))
+        lines = [
+            json_bytes(
+                {
+                    "columns": [
+                        {"column_type": name, "id": str(begin), "label": labels[begin]}
+                        for name in report.names
+                    ],
+                    "reporting": measures.reporting(sums),
+                }
+            )
+            for begin, sums in sorted(found.items(), key=_largest_first)
+        ]
+        return Rows(lines, is_cut=False)
+
     async def _rows(self, scope: Scope, report: Report, render: "_Render") -> Rows:
         def statement(grouping: Grouping) -> str:
             return f"{_rows_sql(grouping, render(report, grouping))} ORDER BY place"
 
         found = await self._asked(scope, report, statement)
-        return Rows([line for _, _, _, line in found[:ROWS_MAX]], len(found) > ROWS_MAX)
+        return Rows([line for *_, line in found[:ROWS_MAX]], len(found) > ROWS_MAX)
 
     async def _asked(
         self, scope: Scope, report: Report, statement: "_Statement"
     ) -> Sequence[tuple[Any, ...]]:
-        """The rows of a statement whose third column is `unpriced`.
+        """The rows of a statement whose first column is `unpriced`.
 
         Most partners earn in one currency and ask for it, so that is tried first; a partner whose
         amounts had to be converted once is taken to need it again.
@@ -216,7 +254,10 @@ class ReportStore:
             "SELECT toString(currency_id), toUInt32(min(stamp)) AS first, min(_appended)"
             f" FROM {grouping.unpriced()} GROUP BY currency_id ORDER BY first LIMIT 1"
         )
-        [(currency, stamp, appended_ms)] = await self._clickhouse.query(sql, grouping.bound.values)
+        found = await self._clickhouse.query(sql, grouping.bound.values)
+        if not found:
+            return UnavailableError("Amounts changed while they were read; ask again in a moment.")
+        [(currency, stamp, appended_ms)] = found
         if appended_ms > through_ms:
             return UnavailableError("Currency rates are still being read; ask again in a moment.")
         return pricing.no_rate(currency, report.currency_id, stamp)
@@ -278,6 +319,12 @@ def _distinct(report: Report) -> list[Column]:
     return list(dict.fromkeys(report.columns))
 
 
+def _largest_first(bucket: tuple[int, Sums]) -> tuple[Decimal | int, Decimal | int, int]:
+    """The order of rows that are made here, as `_order`'s."""
+    begin, sums = bucket
+    return -measures.value(sums, "total_click"), -sums["revenue"], begin
+
+
 def _order(ids: Iterable[str]) -> str:
     return ", ".join(["unpriced DESC", "total_click DESC", "revenue DESC", *ids])
 
@@ -288,7 +335,7 @@ def _rows_sql(grouping: Grouping, line: str) -> str:
         f"SELECT * FROM {grouping.groups()} ORDER BY {_order(grouping.ids)} LIMIT {ROWS_MAX + 1}"
     )
     return (
-        f"SELECT {_ROWS} AS kind, toUInt32(rowNumberInAllBlocks()) AS place, unpriced,"
+        f"SELECT unpriced, {_ROWS} AS kind, toUInt32(rowNumberInAllBlocks()) AS place,"
         f" {line} AS line FROM ({largest})"
     )
 
@@ -311,11 +358,12 @@ def _series_sql(grouping: Grouping, begins: Sequence[int]) -> str:
     place = by_time.ids[-1]
     sums = [f"sum({name}) AS {name}" for name in (*measures.SUMS, "total_click")]
     buckets = (
-        f"SELECT if(grouping({place}) = 0, {_SERIES}, {_SUMMARY}) AS kind,"
-        f" toUInt32({place}) AS place, max(unpriced) AS unpriced, {', '.join(sums)}"
+        "SELECT max(unpriced) AS unpriced,"
+        f" if(grouping({place}) = 0, {_SERIES}, {_SUMMARY}) AS kind, toUInt32({place}) AS place,"
+        f" {', '.join(sums)}"
         f" FROM {by_time.groups()} GROUP BY GROUPING SETS (({place}), ())"
     )
-    return f"SELECT kind, place, unpriced, {_metrics()} AS line FROM ({buckets})"
+    return f"SELECT unpriced, kind, place, {_metrics()} AS line FROM ({buckets})"
 
 
 # --- lines ----------------------------------------------------------------------------------------
@@ -354,7 +402,7 @@ def _text(found: Any) -> str:
 
 
 def _is_priced(found: Iterable[tuple[Any, ...]]) -> bool:
-    return not any(row[2] for row in found)
+    return not any(row[0] for row in found)
 
 
 def _sums(values: Sequence[Any]) -> Sums:

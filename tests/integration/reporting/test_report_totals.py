@@ -138,6 +138,20 @@ async def test_all_zones_group_facts_as_zoneinfo_does(
             assert got == {key: sums["total_click"] for key, sums in wanted.items()}, zone.name
 
 
+@pytest.mark.parametrize("unit", ["date", "week", "month", "year"])
+@pytest.mark.parametrize("zone", [67, 80])
+async def test_few_rows_are_made_here_as_the_engine_makes_them(
+    reports: Reports, clickhouse: ClickHouse, unit: str, zone: int
+) -> None:
+    """A report by time alone is written by us, the rows of an entity by the engine: same bytes."""
+    await parts.store(clickhouse, parts.History(17).log, 17)
+    body = parts.WIDE | {"columns": parts.columns(unit, unit), "timezone_id": zone}
+    raw = msgspec.json.encode(body)
+    ours = await reports.table(Scope(*ME), raw)
+    engines = await reports.entity(Scope(*ME), raw)
+    assert ours.body["table"] == engines.body["table"] != []
+
+
 async def test_ratios_of_the_engine_are_those_of_exact_arithmetic(clickhouse: ClickHouse) -> None:
     """Rounded half up, also where a double would fall on the other side."""
     chance = random.Random(14)

@@ -312,7 +312,7 @@ def is_nobodys(source: str) -> bool:
     )
 
 
-BOUND = r"(?:0|\{\w+:\w+\}|toDate\(toDateTime\(\{\w+:UInt32\}, 'UTC'\)\))"
+BOUND = r"(?:0|\{\w+:\w+\})"
 NARROWER = rf"(?: AND (?:NOT )?[\w.]+(?: (?:=|[<>]=?) (?:{BOUND}|'\w+'))?)*"
 SCOPED = re.compile(
     rf"\b(?:FROM|JOIN) (?:{'|'.join(FACT_TABLES)})(?: AS fact)?(?: FINAL)?"
