@@ -153,6 +153,8 @@ class Cluster:
         return node
 
     def _load(self, node: Node) -> None:
+        if not node.is_alive:
+            return
         if node.log_clock.offset is None:
             self._after(0.01, lambda: self._load(node))
             return
@@ -277,6 +279,10 @@ class Cluster:
         """Admissions, ours and exact, in a stretch of time since the first request could come."""
         inside = [item for item in self.history if began <= item[0] <= ended]
         return inside[-1][1] - inside[0][1], inside[-1][2] - inside[0][2]
+
+    def excess(self, began: float, ended: float) -> list[int]:
+        """How many more than the exact bucket all had admitted, at each request of a stretch."""
+        return [ours - exact for at, ours, exact in self.history if began <= at <= ended]
 
     # --- time -------------------------------------------------------------------------------------
 
