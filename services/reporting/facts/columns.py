@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Literal
 
+from services.reporting.facts import tables
+
 EMPTY: Final = "N/A"
 
 Unit = Literal["hour", "date", "week", "month", "year"]
@@ -23,6 +25,7 @@ class Column:
         name: as in requests.
         id: expression of its id over a scoped view; empty for time columns.
         label: likewise of its label; empty where the id is the label.
+        word: likewise of both in one, as `tables.named` makes it; empty where there is none.
         is_number: whether the id is a number, 0 standing for no value.
         time: how a time column cuts time; empty for the others.
     """
@@ -30,12 +33,13 @@ class Column:
     name: str
     id: str
     label: str = ""
+    word: str = ""
     is_number: bool = False
     time: Unit | Literal[""] = ""
 
 
 _NUMBERED: Final = (
-    Column("offer", "offer_id", "offer_name", is_number=True),
+    Column("offer", "offer_id", "offer_name", tables.NAMED_OFFER, is_number=True),
     Column("dma", "dma", "dma_name", is_number=True),
 )
 _TEXTS: Final = (

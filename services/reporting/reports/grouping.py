@@ -27,12 +27,14 @@ class Key:
     Attributes:
         id: expression over a scoped view.
         label: likewise; empty where nothing but the id is known.
+        word: likewise, from which both follow and which is quicker to group by; empty for none.
         shown_id: expression over `$id` and `$label`, the group's, for the id that rows show.
         shown_label: likewise for the label.
     """
 
     id: str
     label: str = ""
+    word: str = ""
     shown_id: str = "toString($id)"
     shown_label: str = "toString($id)"
 
@@ -43,14 +45,16 @@ def key_of(column: Column, interval: Interval, bound: Bound) -> Key:
         return _time_key(column, interval, bound)
     if column.is_number:
         named = "if($label = '', toString($id), $label)"
+        known = tables.named(column.word) if column.word else (column.id, column.label)
         return Key(
-            column.id,
-            column.label,
+            *known,
+            column.word,
             f"if($id = 0, '{EMPTY}', toString($id))",
             f"if($id = 0, '{EMPTY}', {named})",
         )
     shown = f"if($id = '', '{EMPTY}', $id)"
-    return Key(f"transform({column.id}, ['{EMPTY}'], [''])", "", shown, shown)
+    cell_id = f"transform({column.id}, ['{EMPTY}'], [''])"
+    return Key(cell_id, shown_id=shown, shown_label=shown)
 
 
 def bucket_key(begins: Sequence[int], bound: Bound) -> Key:
@@ -98,6 +102,7 @@ class Grouping:
         bound: takes the values.
         kept: expression over the groups, by the names above; empty to keep all.
         only: a condition over each fact's keys; empty for all facts.
+        is_dated: whether it is known when a name was last used, where an id has had several.
     """
 
     query: Query
@@ -106,6 +111,7 @@ class Grouping:
     bound: Bound
     kept: str = ""
     only: str = ""
+    is_dated: bool = True
 
     @property
     def ids(self) -> list[str]:
@@ -113,23 +119,28 @@ class Grouping:
         return [f"id{i}" for i in range(len(self.keys))]
 
     def groups(self) -> str:
-        """A SELECT of the groups, in parentheses; `unpriced` tells an amount without a rate.
+        """A SELECT of the groups, in parentheses.
 
+        `unsettled` tells an amount without a rate and, unless names are dated, an id with several.
         Each kind of fact is grouped by itself and only by what it counts, then the three are added
         up: so a click costs the sums of a click, and few rows have zeros.
         """
-        labels = [
-            f"argMaxIf(label{i}, stamp{i}, label{i} != '') AS label{i}_" for i in self._labelled
-        ]
+        labels = [f"{self._label(i)} AS label{i}_" for i in self._labelled]
         sums = [f"sum(s_{name}) AS {name}" for name in measures.SUMS]
-        chosen = [*self.ids, *labels, *sums, "max(s_unpriced) AS unpriced"]
+        renamed = [
+            f"minIf(label{i}, label{i} != '') != label{i}_"
+            for i in self._labelled
+            if not self._is_dated(i)
+        ]
+        unsettled = " OR ".join(["max(s_unpriced)", *renamed])
+        chosen = [*self.ids, *labels, *sums, f"{unsettled} AS unsettled"]
         parts = " UNION ALL ".join(self._summed(*part) for part in self._parts())
         inner = (
             f"SELECT {', '.join(chosen)}, unique_click + duplicate_click AS total_click"
             f" FROM ({parts}){self._by}"
         )
         return (
-            f"(SELECT * FROM ({inner}) WHERE {self.kept} OR unpriced)"
+            f"(SELECT * FROM ({inner}) WHERE {self.kept} OR unsettled)"
             if self.kept
             else f"({inner})"
         )
@@ -139,8 +150,8 @@ class Grouping:
 
         A third of the text of `groups`, and a statement costs by its text: for few groups.
 
-        Its rows are `unpriced`, the place of the kind in `measures.KINDS`, the ids, and two arrays:
-        what the kind counts and what its amounts add up to, in the order of its names.
+        Its rows are `unsettled`, the place of the kind in `measures.KINDS`, the ids, and two
+        arrays: what the kind counts and what its amounts add up to, in the order of its names.
         """
         return " UNION ALL ".join(
             self._alone(kind, *part) for kind, part in enumerate(self._parts())
@@ -169,15 +180,7 @@ class Grouping:
     def _summed(self, table: str, counted: Counted, conditions: Sequence[str]) -> str:
         """The groups of one kind of fact; what it does not count is zero."""
         keys = [f"{key.id} AS id{i}" for i, key in enumerate(self.keys)]
-        labels = [
-            column
-            for i in self._labelled
-            for label in [self.keys[i].label]
-            for column in (
-                f"argMaxIf({label}, stamp, {label} != '') AS label{i}",
-                f"maxIf(stamp, {label} != '') AS stamp{i}",
-            )
-        ]
+        labels = [column for i in self._labelled for column in self._labels(i)]
         nothing = dict.fromkeys(measures.COUNTS, "toUInt64(0)") | dict.fromkeys(
             measures.AMOUNTS, f"toDecimal128(0, {self.pricing.places})"
         )
@@ -186,7 +189,27 @@ class Grouping:
         unpriced = f"countIf({self._is_unpriced(counted)}) > 0 AS s_unpriced"
         chosen = [*keys, *labels, *sums, unpriced]
         kept = [*conditions, self.only] if self.only else conditions
-        return f"{self._selected(table, chosen, kept)}{self._by}"
+        by = ", ".join(key.word or f"id{i}" for i, key in enumerate(self.keys))
+        return f"{self._selected(table, chosen, kept)}{f' GROUP BY {by}' if by else ''}"
+
+    def _labels(self, i: int) -> Iterator[str]:
+        """The last label of a group, and when it was: a group by a word has but one."""
+        label = self.keys[i].label
+        named = f"{label} != ''"
+        last = label if self.keys[i].word else f"argMaxIf({label}, stamp, {named})"
+        yield f"{last} AS label{i}"
+        if self._is_dated(i):
+            yield f"maxIf(stamp, {named}) AS stamp{i}"
+
+    def _label(self, i: int) -> str:
+        """The label of groups put together: the last, or the only one."""
+        if self._is_dated(i):
+            return f"argMaxIf(label{i}, stamp{i}, label{i} != '')"
+        return f"max(label{i})"
+
+    def _is_dated(self, i: int) -> bool:
+        """Looking when costs a quarter of a report by a word, and few ids ever change names."""
+        return self.is_dated or not self.keys[i].word
 
     def _alone(self, kind: int, table: str, counted: Counted, conditions: Sequence[str]) -> str:
         """The groups of one kind of fact, with nothing but what it counts."""

@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from services.reporting.facts import tables
 from services.reporting.facts.numbers import number
 
 COUNTS: Final = (
@@ -47,17 +48,18 @@ class Counted:
     priced: str
 
 
+_VALID: Final = f"{tables.OUTCOME} != {tables.INVALID}"
 FROM_CLICKS: Final = Counted(
     counts={
-        "unique_click": "error_code = 0 AND is_unique = 1",
-        "duplicate_click": "error_code = 0 AND is_unique = 0",
-        "invalid_click": "error_code != 0",
+        "unique_click": f"{tables.OUTCOME} = {tables.UNIQUE}",
+        "duplicate_click": f"{tables.OUTCOME} = {tables.DUPLICATE}",
+        "invalid_click": f"{tables.OUTCOME} = {tables.INVALID}",
     },
     amounts={
-        "revenue": "error_code = 0",
-        "redirect_traffic_revenue": "error_code = 0 AND is_redirect_traffic",
+        "revenue": _VALID,
+        "redirect_traffic_revenue": f"{_VALID} AND is_redirect_traffic",
     },
-    priced="error_code = 0",
+    priced=_VALID,
 )
 FROM_IMPRESSIONS: Final = Counted(
     counts={"imp": "1"},

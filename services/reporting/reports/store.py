@@ -91,8 +91,8 @@ class ReportStore:
         self._clickhouse = clickhouse
         self._seconds = seconds
         self._rates_through = rates_through
-        self._mixed: set[tuple[Scope, str]] = set()
-        """Who has had amounts converted to which currency."""
+        self._intricate: set[tuple[Scope, str]] = set()
+        """Who, for which currency, has had amounts converted or an offer of several names."""
 
     async def table(self, scope: Scope, report: Report) -> Rows:
         """The rows of a report as JSON objects.
@@ -161,7 +161,7 @@ class ReportStore:
             cells = ", ".join(f"({cell_id}, {label})" for cell_id, label in shown)
             bucket = grouping.ids[-1]
             return (
-                f"SELECT unpriced, [{cells}] AS cells, toUInt32({bucket}) AS begin,"
+                f"SELECT unsettled, [{cells}] AS cells, toUInt32({bucket}) AS begin,"
                 f" {', '.join(measures.SUMS)} FROM {grouping.groups()} ORDER BY begin"
             )
 
@@ -216,27 +216,28 @@ class ReportStore:
     async def _asked(
         self, scope: Scope, report: Report, statement: "_Statement"
     ) -> Sequence[tuple[Any, ...]]:
-        """The rows of a statement whose first column is `unpriced`.
+        """The rows of a statement whose first column is `unsettled`.
 
-        Most partners earn in one currency and ask for it, so that is tried first; a partner whose
-        amounts had to be converted once is taken to need it again.
+        Most partners earn in one currency and ask for it, and most offers keep their names, so that
+        is tried first; a partner for whom it was not enough is taken to need the whole again.
 
         Raises:
             InvalidError: an amount has no rate to the currency asked for.
             UnavailableError: ClickHouse does not answer in time, or rates are still being read.
         """
-        if (scope, report.currency_id) not in self._mixed:
+        if (scope, report.currency_id) not in self._intricate:
             bound = Bound(scope, report.interval)
             priced = pricing.unconverted(report.currency_id, bound)
-            found = await self._found(_grouping(report, priced, bound), statement)
-            if _is_priced(found):
+            plain = replace(_grouping(report, priced, bound), is_dated=False)
+            found = await self._found(plain, statement)
+            if _is_settled(found):
                 return found
         bound = Bound(scope, report.interval)
         grouping = _grouping(report, await self._converting(report, bound), bound)
         found = await self._found(grouping, statement)
-        if not _is_priced(found):
+        if not _is_settled(found):
             raise await self._unpriced(report, grouping)
-        self._mixed.add((scope, report.currency_id))
+        self._intricate.add((scope, report.currency_id))
         return found
 
     async def _found(
@@ -326,7 +327,7 @@ def _largest_first(bucket: tuple[int, Sums]) -> tuple[Decimal | int, Decimal | i
 
 
 def _order(ids: Iterable[str]) -> str:
-    return ", ".join(["unpriced DESC", "total_click DESC", "revenue DESC", *ids])
+    return ", ".join(["unsettled DESC", "total_click DESC", "revenue DESC", *ids])
 
 
 def _rows_sql(grouping: Grouping, line: str) -> str:
@@ -335,7 +336,7 @@ def _rows_sql(grouping: Grouping, line: str) -> str:
         f"SELECT * FROM {grouping.groups()} ORDER BY {_order(grouping.ids)} LIMIT {ROWS_MAX + 1}"
     )
     return (
-        f"SELECT unpriced, {_ROWS} AS kind, toUInt32(rowNumberInAllBlocks()) AS place,"
+        f"SELECT unsettled, {_ROWS} AS kind, toUInt32(rowNumberInAllBlocks()) AS place,"
         f" {line} AS line FROM ({largest})"
     )
 
@@ -354,16 +355,17 @@ def _series_sql(grouping: Grouping, begins: Sequence[int]) -> str:
         pricing=grouping.pricing,
         bound=grouping.bound,
         only=only,
+        is_dated=grouping.is_dated,
     )
     place = by_time.ids[-1]
     sums = [f"sum({name}) AS {name}" for name in (*measures.SUMS, "total_click")]
     buckets = (
-        "SELECT max(unpriced) AS unpriced,"
+        "SELECT max(unsettled) AS unsettled,"
         f" if(grouping({place}) = 0, {_SERIES}, {_SUMMARY}) AS kind, toUInt32({place}) AS place,"
         f" {', '.join(sums)}"
         f" FROM {by_time.groups()} GROUP BY GROUPING SETS (({place}), ())"
     )
-    return f"SELECT unpriced, kind, place, {_metrics()} AS line FROM ({buckets})"
+    return f"SELECT unsettled, kind, place, {_metrics()} AS line FROM ({buckets})"
 
 
 # --- lines ----------------------------------------------------------------------------------------
@@ -401,7 +403,7 @@ def _text(found: Any) -> str:
     return found.decode() if isinstance(found, bytes) else str(found)
 
 
-def _is_priced(found: Iterable[tuple[Any, ...]]) -> bool:
+def _is_settled(found: Iterable[tuple[Any, ...]]) -> bool:
     return not any(row[0] for row in found)
 
 

@@ -1,9 +1,10 @@
 """Raw rows in bulk: all that match, in pieces of bounded size, however many there are.
 
-Rows come by UTC day and then by id, the order in which they are stored, so each is read once. How
-many rows each day has is asked first: a piece is several days with few rows, or a range of ids
-within one day with many, whose end is found over the ids alone. A row that changes meanwhile is in
-one piece only, since neither its day nor its id ever changes.
+Rows come by UTC day and then by id, the order in which they are stored, so each is read once. A
+piece is several days with few rows, or a range of ids within one day with many, whose end is found
+over the ids alone. How many rows each day has is not asked until a day has ended, so that the first
+rows need not wait for it. A row that changes meanwhile is in one piece only, since neither its day
+nor its id ever changes.
 """
 # ruff: noqa: S608 - no value is ever part of the text
 
@@ -108,18 +109,20 @@ class Bulk:
             UnavailableError: ClickHouse does not answer in time.
         """
         days = list(_days(selection.interval))
-        counts = await self._counts(scope, selection)
+        counts: Sequence[int] = ()
         size = min(FIRST_PIECE_ROWS, PIECE_ROWS)
         while day < len(days):
-            if after or counts[day] > size:
+            end, last, is_empty = "", day, False
+            if after or not counts or counts[day] > size:
                 end = await self._end(scope, selection.shape, days[day], after, size)
-                lines = await self._lines(scope, selection, days[day], after=after, end=end)
-                last = day
-            else:
-                end, last = "", _last_together(counts, day, size)
-                span = replace(days[day], until=days[last].until)
+            if not end and not after:
+                counts = counts or await self._counts(scope, selection)
+                last = _last_together(counts, day, size)
                 is_empty = not any(counts[day : last + 1])
-                lines = b"" if is_empty else await self._lines(scope, selection, span)
+            span = replace(days[day], until=days[last].until)
+            lines = b""
+            if not is_empty:
+                lines = await self._lines(scope, selection, span, after=after, end=end)
             yield Piece(lines, last, len(days), end, _count(lines, selection.form))
             after, size = end, PIECE_ROWS
             day = last if end else last + 1
