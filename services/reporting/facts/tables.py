@@ -7,9 +7,9 @@ report may group by is here from the start. Amounts are exact decimals.
 Merging keeps one row an id: of clicks and impressions the last in the log, of conversions the
 highest version, and of equal versions the last in the log.
 
-Each fact has, beside its record, what reports would otherwise work out per row and query: which of
-the counts a click is in, and its offer as one word of few, which groups in half the time that the
-id and the name take.
+Each fact has, beside its record, what reports would otherwise work out per row and query: what a
+click is counted as, and in one word of few its offer's id and name and, again, what it is counted
+as, so that a report by offer looks at one small number a row and judges groups.
 
 `conversion_changes` keeps every record of a conversion, in the order of the log, for the change
 feed. A materialized view fills it from each insert into `conversions` rather than the sink by a
@@ -216,17 +216,27 @@ CREATE MATERIALIZED VIEW IF NOT EXISTS {CHANGES}_feed TO {CHANGES} AS SELECT * F
 
 def named(word: str) -> tuple[str, str]:
     """Expressions for the id and the name that a word like `NAMED_OFFER` is made of."""
-    return f"toUInt64(left({word}, {_ID_DIGITS}))", f"substring({word}, {_ID_DIGITS + 1})"
+    return f"toUInt64(left({word}, {_ID_DIGITS}))", f"substring({word}, {_ID_DIGITS + 2})"
 
 
-_NAMING: Final = (
-    f"concat(leftPad(toString(relationship.offer.network_offer_id), {_ID_DIGITS}, '0'),"
-    " relationship.offer.name)"
-)
+def outcome_in(word: str) -> str:
+    """An expression for the outcome in it: a click's, and 0 for other facts."""
+    return f"toUInt8(substring({word}, {_ID_DIGITS + 1}, 1))"
+
+
+def _naming(outcome: str) -> str:
+    offer = "relationship.offer"
+    digits = f"leftPad(toString({offer}.network_offer_id), {_ID_DIGITS}, '0')"
+    return f"concat({digits}, {outcome}, {offer}.name)"
+
+
 _COUNTED: Final = f"multiIf(error_code != 0, {INVALID}, is_unique = 1, {UNIQUE}, {DUPLICATE})"
-_DERIVED: Final = (
+_WORD: Final = (NAMED_OFFER, "LowCardinality(String)")
+DERIVED: Final = (
     (CLICKS, OUTCOME, "UInt8", _COUNTED),
-    *((table, NAMED_OFFER, "LowCardinality(String)", _NAMING) for table in TABLE_OF_TOPIC.values()),
+    (CLICKS, *_WORD, _naming(f"toString({_COUNTED})")),
+    (IMPRESSIONS, *_WORD, _naming("'0'")),
+    (CONVERSIONS, *_WORD, _naming("'0'")),
 )
 """Table, name, type and expression; added to tables that were made without them as well."""
 
@@ -288,7 +298,7 @@ def statements(engine: str = ENGINE, *, retention_days: int = RETENTION_DAYS) ->
             engine=engine,
             days=retention_days,
         ),
-        *(_derived(*each) for each in _DERIVED),
+        *(_derived(*each) for each in DERIVED),
         _rates(engine),
         _changes(engine, days=retention_days),
         _CHANGES_FEED,
@@ -300,7 +310,7 @@ def columns_of(table: str) -> frozenset[str]:
     text = {CLICKS: _CLICK, IMPRESSIONS: _TRAFFIC, CONVERSIONS: _CONVERSION}[table]
     while (without := re.sub(r"\([^()]*\)", "", text)) != text:
         text = without
-    derived = {name for of, name, *_ in _DERIVED if of == table}
+    derived = {name for of, name, *_ in DERIVED if of == table}
     return frozenset({"date", *derived, *re.findall(r"^\s*(\w+) ", text, re.MULTILINE)})
 
 

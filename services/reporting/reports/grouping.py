@@ -6,7 +6,7 @@ the key has one, `label<i>`. Values are bound, never part of the text.
 # ruff: noqa: S608 - see above
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from services.reporting.asking import calendar
 from services.reporting.asking import conditions as asked
@@ -16,7 +16,7 @@ from services.reporting.asking.query import Query
 from services.reporting.facts import tables
 from services.reporting.facts.columns import EMPTY, Column
 from services.reporting.reports import measures
-from services.reporting.reports.measures import Counted
+from services.reporting.reports.measures import Counted, Which
 from services.reporting.reports.pricing import Pricing
 
 
@@ -186,7 +186,7 @@ class Grouping:
         )
         values = nothing | self._counts(counted) | self._amounts(counted)
         sums = [f"{values[name]} AS s_{name}" for name in measures.SUMS]
-        unpriced = f"countIf({self._is_unpriced(counted)}) > 0 AS s_unpriced"
+        unpriced = f"{self._unpriced(counted)} > 0 AS s_unpriced"
         chosen = [*keys, *labels, *sums, unpriced]
         kept = [*conditions, self.only] if self.only else conditions
         by = ", ".join(key.word or f"id{i}" for i, key in enumerate(self.keys))
@@ -216,16 +216,28 @@ class Grouping:
         keys = [f"{key.id} AS id{i}" for i, key in enumerate(self.keys)]
         counts = ", ".join(self._counts(counted).values())
         amounts = ", ".join(self._amounts(counted).values())
-        unpriced = f"countIf({self._is_unpriced(counted)}) > 0"
+        unpriced = f"{self._unpriced(counted)} > 0"
         chosen = [unpriced, str(kind), *keys, f"[{counts}]", f"[{amounts}]"]
         return f"{self._selected(table, chosen, conditions)}{self._by}"
 
     def _counts(self, counted: Counted) -> dict[str, str]:
-        return {name: f"countIf({which})" for name, which in counted.counts.items()}
+        return {name: self._of(which, "count") for name, which in counted.counts.items()}
 
     def _amounts(self, counted: Counted) -> dict[str, str]:
         amount = self.pricing.amount
-        return {name: f"sumIf({amount}, {which})" for name, which in counted.amounts.items()}
+        return {name: self._of(which, "sum", amount) for name, which in counted.amounts.items()}
+
+    def _of(self, which: Which, function: str, value: str = "") -> str:
+        """An aggregate of some of the facts of a group; of a group by a word, nothing or all.
+
+        That is how it costs least: the outcome of clicks is judged once a group.
+        """
+        word = next((key.word for key in self.keys if key.word), "")
+        factor = which.outcome and word and f" * ({which.outcome.format(tables.outcome_in(word))})"
+        condition = which.fact if factor else which.sql
+        if condition in ("", "1"):
+            return f"{function}({value}){factor}"
+        return f"{function}If({', '.join(filter(None, (value, condition)))}){factor}"
 
     def _selected(self, table: str, chosen: Sequence[str], conditions: Sequence[str]) -> str:
         where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
@@ -234,7 +246,16 @@ class Grouping:
 
     def _is_unpriced(self, counted: Counted) -> str:
         """Whether a fact's amount counts and has no rate."""
-        return f"{self.pricing.is_missing} AND revenue != 0 AND {counted.priced}"
+        return f"{self._has_no_rate} AND {counted.priced.sql}"
+
+    def _unpriced(self, counted: Counted) -> str:
+        """How many facts are so."""
+        conditions = [self._has_no_rate, *filter(None, [counted.priced.fact])]
+        return self._of(replace(counted.priced, fact=" AND ".join(conditions)), "count")
+
+    @property
+    def _has_no_rate(self) -> str:
+        return f"{self.pricing.is_missing} AND revenue != 0"
 
     def shown(self) -> list[tuple[str, str]]:
         """Expressions over the groups for the id and the label of each key."""

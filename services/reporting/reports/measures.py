@@ -12,8 +12,8 @@ from typing import Final
 
 import msgspec
 
-from services.reporting.facts import tables
 from services.reporting.facts.numbers import number
+from services.reporting.facts.tables import DUPLICATE, INVALID, OUTCOME, UNIQUE
 
 COUNTS: Final = (
     "imp",
@@ -34,8 +34,26 @@ _HELD: Final = "status = 'on_hold'"
 
 
 @dataclass(frozen=True, slots=True)
+class Which:
+    """Some of the facts of a kind, as SQL.
+
+    Attributes:
+        fact: a condition on each fact; empty for none.
+        outcome: likewise on a click's outcome, for which `{}` stands; empty for none.
+    """
+
+    fact: str = ""
+    outcome: str = ""
+
+    @property
+    def sql(self) -> str:
+        """Both conditions."""
+        return " AND ".join(filter(None, (self.outcome.format(OUTCOME), self.fact))) or "1"
+
+
+@dataclass(frozen=True, slots=True)
 class Counted:
-    """What one kind of fact counts for: names of sums, and the facts that each is of, as SQL.
+    """What one kind of fact counts for: names of sums, and the facts that each is of.
 
     Attributes:
         counts: of `COUNTS`.
@@ -43,28 +61,29 @@ class Counted:
         priced: the facts whose amount is in any of these.
     """
 
-    counts: Mapping[str, str]
-    amounts: Mapping[str, str]
-    priced: str
+    counts: Mapping[str, Which]
+    amounts: Mapping[str, Which]
+    priced: Which
 
 
-_VALID: Final = f"{tables.OUTCOME} != {tables.INVALID}"
+_VALID: Final = f"{{}} != {INVALID}"
+_REDIRECTED: Final = "is_redirect_traffic"
 FROM_CLICKS: Final = Counted(
     counts={
-        "unique_click": f"{tables.OUTCOME} = {tables.UNIQUE}",
-        "duplicate_click": f"{tables.OUTCOME} = {tables.DUPLICATE}",
-        "invalid_click": f"{tables.OUTCOME} = {tables.INVALID}",
+        "unique_click": Which(outcome=f"{{}} = {UNIQUE}"),
+        "duplicate_click": Which(outcome=f"{{}} = {DUPLICATE}"),
+        "invalid_click": Which(outcome=f"{{}} = {INVALID}"),
     },
     amounts={
-        "revenue": _VALID,
-        "redirect_traffic_revenue": f"{_VALID} AND is_redirect_traffic",
+        "revenue": Which(outcome=_VALID),
+        "redirect_traffic_revenue": Which(_REDIRECTED, _VALID),
     },
-    priced=_VALID,
+    priced=Which(outcome=_VALID),
 )
 FROM_IMPRESSIONS: Final = Counted(
-    counts={"imp": "1"},
-    amounts={"revenue": "1", "redirect_traffic_revenue": "is_redirect_traffic"},
-    priced="1",
+    counts={"imp": Which()},
+    amounts={"revenue": Which(), "redirect_traffic_revenue": Which(_REDIRECTED)},
+    priced=Which(),
 )
 
 
@@ -72,17 +91,17 @@ def from_conversions(is_counted: str) -> Counted:
     """Conversions count where that condition holds; those on hold are shown beside it."""
     return Counted(
         counts={
-            "cv": f"{is_counted} AND {_BASE}",
-            "view_through_cv": f"{is_counted} AND NOT is_event AND is_view_through",
-            "event": f"{is_counted} AND is_event",
-            "on_hold_conversion_count": _HELD,
+            "cv": Which(f"{is_counted} AND {_BASE}"),
+            "view_through_cv": Which(f"{is_counted} AND NOT is_event AND is_view_through"),
+            "event": Which(f"{is_counted} AND is_event"),
+            "on_hold_conversion_count": Which(_HELD),
         },
         amounts={
-            "revenue": is_counted,
-            "redirect_traffic_revenue": f"{is_counted} AND is_redirect_traffic",
-            "on_hold_potential_revenue": _HELD,
+            "revenue": Which(is_counted),
+            "redirect_traffic_revenue": Which(f"{is_counted} AND {_REDIRECTED}"),
+            "on_hold_potential_revenue": Which(_HELD),
         },
-        priced=f"({is_counted} OR {_HELD})",
+        priced=Which(f"({is_counted} OR {_HELD})"),
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from services.reporting.facts import tables
 from services.reporting.facts.columns import COLUMNS
 from services.reporting.reports.handlers import Reports
 from services.reporting.reports.measures import METRICS
@@ -51,6 +52,47 @@ async def test_a_row_has_the_shape_of_the_wire(reports: Reports, clickhouse: Cli
         "revenue": "26.296",
         "rpc": "8.77",
     }
+
+
+def named(name: str) -> dict[str, Any]:
+    """The related data of a fact whose offer had that name."""
+    return {"offer": {"network_offer_id": 7, "network_id": 1, "name": name}}
+
+
+@pytest.mark.parametrize("names", [("Zebra", "Shoes"), ("Shoes", "Zebra"), ("Shoes", "")])
+async def test_an_offer_of_several_names_has_the_last(
+    reports: Reports, clickhouse: ClickHouse, names: tuple[str, str]
+) -> None:
+    """As of the facts, whatever kind they are; one without a name takes none away."""
+    before, after = names
+    clicks = [click(i, sub1=f"{i % 2}", relationship=named(before)) for i in range(4)]
+    await store(clickhouse, [*clicks, conversion(9, sub1="0", relationship=named(after))], 0)
+    last = after or before
+    for _ in range(2):  # the second time it is known beforehand
+        (row,) = await table(reports, ME, columns=columns("offer"))
+        assert row["columns"] == [{"column_type": "offer", "id": "7", "label": last}]
+        assert (row["reporting"]["total_click"], row["reporting"]["cv"]) == (4, 1)
+    rows = await table(reports, ME, columns=columns("offer", "sub1"))
+    assert [[cell["label"] for cell in row["columns"]] for row in rows] == [
+        [last, "0"],
+        [before, "1"],
+    ]
+
+
+async def test_facts_stored_before_there_were_derived_columns_count_as_well(
+    reports: Reports, clickhouse: ClickHouse
+) -> None:
+    """A folder of an older release: what is new is added at the start, and follows from the rows."""
+    log = [click(1), click(2, is_unique=0), click(3, error_code=5, revenue=1), conversion(1)]
+    await store(clickhouse, log, 0)
+    before = await table(reports, ME, columns=columns("offer"))
+    for of, name, *_ in tables.DERIVED:
+        await clickhouse.command(f"ALTER TABLE {of} DROP COLUMN {name} SETTINGS mutations_sync = 2")
+    await tables.prepare(clickhouse)
+    assert await table(reports, ME, columns=columns("offer")) == before
+    (row,) = before
+    wanted = {"unique_click": 1, "duplicate_click": 1, "invalid_click": 1, "cv": 1, "revenue": 1.5}
+    assert {name: row["reporting"][name] for name in wanted} == wanted
 
 
 async def test_rows_come_largest_first_and_a_cut_is_said(
