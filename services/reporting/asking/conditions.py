@@ -4,18 +4,16 @@ from collections.abc import Iterator
 
 from services.reporting.asking.bound import Bound
 from services.reporting.asking.query import Filter, Query
+from services.reporting.facts import tallies
 from services.reporting.facts.columns import COLUMNS, EMPTY
 
 
-def status(query: Query, bound: Bound) -> str:
-    """Which conversions count: the approved ones, unless the filters name others."""
+def statuses(query: Query) -> frozenset[str]:
+    """The statuses of the conversions that count: approved, unless the filters name others."""
     wanted = [each.values for each in query.filters if each.resource == "status"]
     refused = [each.values for each in query.exclusions if each.resource == "status"]
-    kept = bound.text(list(wanted[0] if wanted else ("approved",)), "Array(String)")
-    condition = f"status IN {kept}"
-    if refused:
-        condition += f" AND status NOT IN {bound.text(list(refused[0]), 'Array(String)')}"
-    return condition
+    kept = set(wanted[0]) if wanted else {"approved"}
+    return frozenset(kept.difference(*refused[:1]).intersection(tallies.STATUSES))
 
 
 def conditions(query: Query, bound: Bound) -> Iterator[str]:

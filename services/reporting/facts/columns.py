@@ -25,8 +25,9 @@ class Column:
         name: as in requests.
         id: expression of its id over a scoped view; empty for time columns.
         label: likewise of its label; empty where the id is the label.
-        word: likewise of both in one, as `tables.named` makes it; empty where there is none.
+        word: likewise of both and the tally in one, a `tables.Word`; empty where there is none.
         is_number: whether the id is a number, 0 standing for no value.
+        is_of_few: whether it has few values, which are stored by dictionary.
         time: how a time column cuts time; empty for the others.
     """
 
@@ -35,12 +36,16 @@ class Column:
     label: str = ""
     word: str = ""
     is_number: bool = False
+    is_of_few: bool = False
     time: Unit | Literal[""] = ""
 
 
 _NUMBERED: Final = (
-    Column("offer", "offer_id", "offer_name", tables.NAMED_OFFER, is_number=True),
+    Column("offer", "offer_id", "offer_name", tables.OFFER_WORD, is_number=True, is_of_few=True),
     Column("dma", "dma", "dma_name", is_number=True),
+)
+_FREE_TEXTS: Final = frozenset(
+    {"coupon_code", "sub1", "sub2", "sub3", "sub4", "sub5", "source_id", "referer"}
 )
 _TEXTS: Final = (
     *("offer_url", "creative", "coupon_code", "event_name", "tracking_domain"),
@@ -56,8 +61,8 @@ COLUMNS: Final[Mapping[str, Column]] = MappingProxyType(
         column.name: column
         for column in (
             *_NUMBERED,
-            *(Column(name, name) for name in _TEXTS),
-            *(Column(unit, "", time=unit) for unit in _UNITS),
+            *(Column(name, name, is_of_few=name not in _FREE_TEXTS) for name in _TEXTS),
+            *(Column(unit, "", is_of_few=True, time=unit) for unit in _UNITS),
         )
     }
 )

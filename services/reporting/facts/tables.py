@@ -7,9 +7,9 @@ report may group by is here from the start. Amounts are exact decimals.
 Merging keeps one row an id: of clicks and impressions the last in the log, of conversions the
 highest version, and of equal versions the last in the log.
 
-Each fact has, beside its record, what reports would otherwise work out per row and query: what a
-click is counted as, and in one word of few its offer's id and name and, again, what it is counted
-as, so that a report by offer looks at one small number a row and judges groups.
+Each fact has, beside its record, what reports would otherwise work out per row and query: its tally
+(`tallies.py`) and, in one word of few, the tally and its offer's id and name, so that a report by
+offer looks at one small number a row and judges groups.
 
 `conversion_changes` keeps every record of a conversion, in the order of the log, for the change
 feed. A materialized view fills it from each insert into `conversions` rather than the sink by a
@@ -20,8 +20,10 @@ again is the same row, and copying rows between two databases that overlap canno
 # ruff: noqa: S608 - the text is made of this file's own words only
 
 import re
+from dataclasses import dataclass
 from typing import Final
 
+from services.reporting.facts import tallies
 from shared.clickhouse import ClickHouse
 
 ENGINE: Final = "ReplacingMergeTree({version})"
@@ -47,11 +49,10 @@ OFFER: Final = """offer Tuple(
         network_tracking_domain_id UInt64
     )"""
 
-NAMED_OFFER: Final = "named_offer"
-OUTCOME: Final = "outcome"
-UNIQUE, DUPLICATE, INVALID = range(3)
-"""What a click is counted as, its `OUTCOME`."""
+OFFER_WORD: Final = "tallied_offer"
+_TALLY_DIGITS: Final = 10
 _ID_DIGITS: Final = 20
+_NAME_AT: Final = _TALLY_DIGITS + _ID_DIGITS
 
 _TRACKED: Final = """
     _partition UInt16,
@@ -214,31 +215,54 @@ CREATE MATERIALIZED VIEW IF NOT EXISTS {CHANGES}_feed TO {CHANGES} AS SELECT * F
 """
 
 
-def named(word: str) -> tuple[str, str]:
-    """Expressions for the id and the name that a word like `NAMED_OFFER` is made of."""
-    return f"toUInt64(left({word}, {_ID_DIGITS}))", f"substring({word}, {_ID_DIGITS + 2})"
+@dataclass(frozen=True, slots=True)
+class Word:
+    """What a word like `OFFER_WORD` says: a tally, and the id and the name of a thing."""
+
+    tally: int
+    id: int
+    name: str
+
+    @classmethod
+    def read(cls, word: str) -> "Word":
+        """What one says."""
+        return cls(int(word[:_TALLY_DIGITS]), int(word[_TALLY_DIGITS:_NAME_AT]), word[_NAME_AT:])
+
+    @staticmethod
+    def sql(word: str) -> tuple[str, str, str]:
+        """Expressions for the three of an expression for a word."""
+        return (
+            f"toUInt32(left({word}, {_TALLY_DIGITS}))",
+            f"toUInt64(substring({word}, {_TALLY_DIGITS + 1}, {_ID_DIGITS}))",
+            f"substring({word}, {_NAME_AT + 1})",
+        )
 
 
-def outcome_in(word: str) -> str:
-    """An expression for the outcome in it: a click's, and 0 for other facts."""
-    return f"toUInt8(substring({word}, {_ID_DIGITS + 1}, 1))"
-
-
-def _naming(outcome: str) -> str:
+def _word_of_offer() -> str:
     offer = "relationship.offer"
+    tally = f"leftPad(toString({tallies.TALLY}), {_TALLY_DIGITS}, '0')"
     digits = f"leftPad(toString({offer}.network_offer_id), {_ID_DIGITS}, '0')"
-    return f"concat({digits}, {outcome}, {offer}.name)"
+    return f"concat({tally}, {digits}, {offer}.name)"
 
 
-_COUNTED: Final = f"multiIf(error_code != 0, {INVALID}, is_unique = 1, {UNIQUE}, {DUPLICATE})"
-_WORD: Final = (NAMED_OFFER, "LowCardinality(String)")
-DERIVED: Final = (
-    (CLICKS, OUTCOME, "UInt8", _COUNTED),
-    (CLICKS, *_WORD, _naming(f"toString({_COUNTED})")),
-    (IMPRESSIONS, *_WORD, _naming("'0'")),
-    (CONVERSIONS, *_WORD, _naming("'0'")),
+DERIVED: Final = tuple(
+    (table, *column)
+    for table, tally in (
+        (CLICKS, tallies.OF_CLICK),
+        (IMPRESSIONS, tallies.OF_IMPRESSION),
+        (CONVERSIONS, tallies.OF_CONVERSION),
+    )
+    for column in (
+        (tallies.TALLY, "UInt32", f"toUInt32({tally})"),
+        (OFFER_WORD, "LowCardinality(String)", _word_of_offer()),
+    )
 )
 """Table, name, type and expression; added to tables that were made without them as well."""
+_OUTDATED: Final = (
+    (CLICKS, "outcome"),
+    *((table, "named_offer") for table in (CLICKS, IMPRESSIONS, CONVERSIONS)),
+)
+"""What an earlier release derived."""
 
 
 def _derived(table: str, name: str, kind: str, expression: str) -> str:
@@ -298,6 +322,7 @@ def statements(engine: str = ENGINE, *, retention_days: int = RETENTION_DAYS) ->
             engine=engine,
             days=retention_days,
         ),
+        *(f"ALTER TABLE {table} DROP COLUMN IF EXISTS {name}" for table, name in _OUTDATED),
         *(_derived(*each) for each in DERIVED),
         _rates(engine),
         _changes(engine, days=retention_days),

@@ -14,10 +14,9 @@ from services.reporting.asking import calendar
 from services.reporting.asking.interval import Interval
 from services.reporting.facts.numbers import number
 from services.reporting.reports import measures
+from services.reporting.reports.measures import Sums
 from services.reporting.timezones import Timezone
 from shared.clock import utc
-
-Sums = Mapping[str, Decimal | int]
 
 AMOUNT_CARDS: Final = {
     "revenue": "revenue",

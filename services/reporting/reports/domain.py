@@ -10,7 +10,6 @@ from datetime import timedelta
 from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
 from typing import Any, Final
 
-from services.reporting.asking.calendar import LongUnit
 from services.reporting.asking.interval import Interval, read_interval
 from services.reporting.asking.members import Body, list_of, object_of, required, whole
 from services.reporting.asking.query import Filter, Query, read_query
@@ -55,14 +54,6 @@ class Report:
     columns: tuple[Column, ...]
     query: Query
     metric_filters: tuple[MetricFilter, ...]
-
-    @property
-    def long_unit(self) -> LongUnit | None:
-        """The unit of its only column, if that is one of time and no hour of the day."""
-        if len(set(self.columns)) != 1:
-            return None
-        unit = self.columns[0].time
-        return unit if unit and unit != "hour" else None
 
 
 def read_report(body: Body) -> Report:

@@ -5,8 +5,8 @@ the key has one, `label<i>`. Values are bound, never part of the text.
 """
 # ruff: noqa: S608 - see above
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 from services.reporting.asking import calendar
 from services.reporting.asking import conditions as asked
@@ -15,9 +15,10 @@ from services.reporting.asking.interval import DAY, Interval
 from services.reporting.asking.query import Query
 from services.reporting.facts import tables
 from services.reporting.facts.columns import EMPTY, Column
+from services.reporting.facts.tallies import TALLY, Which
 from services.reporting.reports import measures
-from services.reporting.reports.measures import Counted, Which
-from services.reporting.reports.pricing import Pricing
+from services.reporting.reports.measures import Counted
+from services.reporting.reports.pricing import TALLY_OF_FACT, Pricing
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ def key_of(column: Column, interval: Interval, bound: Bound) -> Key:
         return _time_key(column, interval, bound)
     if column.is_number:
         named = "if($label = '', toString($id), $label)"
-        known = tables.named(column.word) if column.word else (column.id, column.label)
+        known = tables.Word.sql(column.word)[1:] if column.word else (column.id, column.label)
         return Key(
             *known,
             column.word,
@@ -59,16 +60,20 @@ def key_of(column: Column, interval: Interval, bound: Bound) -> Key:
 
 def bucket_key(begins: Sequence[int], bound: Bound) -> Key:
     """The key of buckets of time that begin at these seconds."""
-    return Key(_begin(begins, bound.text(list(begins), "Array(UInt32)")))
+    return Key(_begin(begins, lambda: bound.text(list(begins), "Array(UInt32)")))
 
 
-def _begin(begins: Sequence[int], bound_begins: str) -> str:
-    """The last of these not behind a fact; its day is enough where all are UTC midnights."""
+def _begin(begins: Sequence[int], bound: Callable[[], str]) -> str:
+    """The last of these not behind a fact; its day is enough where all are UTC midnights.
+
+    Whether one alone begins a day or a year is not known.
+    """
     is_by_day = all(begin % DAY == 0 for begin in begins)
     moment = f"toUInt32(date) * {DAY}" if is_by_day else "stamp"
-    if is_by_day and list(begins) == list(range(begins[0], begins[-1] + 1, DAY)):
+    days = list(range(begins[0], begins[-1] + 1, DAY))
+    if is_by_day and len(begins) > 1 and list(begins) == days:
         return moment
-    return f"roundDown({moment}, {bound_begins})"
+    return f"roundDown({moment}, {bound()})"
 
 
 def _time_key(column: Column, interval: Interval, bound: Bound) -> Key:
@@ -79,7 +84,7 @@ def _time_key(column: Column, interval: Interval, bound: Bound) -> Key:
     begins = calendar.starts(interval, unit)
     ids = bound.text(begins, "Array(UInt32)")
     names = bound.text(calendar.labels(begins, unit, interval.zone), "Array(String)")
-    return Key(_begin(begins, ids), shown_label=f"transform($id, {ids}, {names}, '')")
+    return Key(_begin(begins, lambda: ids), shown_label=f"transform($id, {ids}, {names}, '')")
 
 
 def _hour(interval: Interval, bound: Bound) -> str:
@@ -145,16 +150,22 @@ class Grouping:
             else f"({inner})"
         )
 
-    def apart(self) -> str:
-        """A SELECT of the groups of each kind of fact by itself, for the reader to add up.
+    def tallied(self, each_max: int = 0) -> str:
+        """A SELECT of the groups of each kind of fact by their tallies, for the reader to judge.
 
-        A third of the text of `groups`, and a statement costs by its text: for few groups.
+        It has a fifth of the text of `groups`, and a statement costs by its text: for few groups.
 
-        Its rows are `unsettled`, the place of the kind in `measures.KINDS`, the ids, and two
-        arrays: what the kind counts and what its amounts add up to, in the order of its names.
+        Its rows are the place of the kind in `measures.counted`, the ids, the tally, how many facts
+        there are, what their amounts add up to and how many amounts have no rate, if that does not
+        follow from the tally. A key's word comes in place of its id and of the tally.
+
+        Args:
+            each_max: how many groups there are at most of each kind; 0 for all.
         """
+        limit = f" LIMIT {each_max}" if each_max else ""
         return " UNION ALL ".join(
-            self._alone(kind, *part) for kind, part in enumerate(self._parts())
+            f"{self._tallied(kind, table, conditions)}{limit}"
+            for kind, (table, _, conditions) in enumerate(self._parts())
         )
 
     def unpriced(self) -> str:
@@ -163,7 +174,7 @@ class Grouping:
             self._selected(
                 table,
                 ["currency_id", "stamp", "_appended"],
-                [*conditions, self._is_unpriced(counted)],
+                [*conditions, self._is_missing(TALLY), counted.priced.sql(TALLY)],
             )
             for table, counted, conditions in self._parts()
         ]
@@ -186,7 +197,7 @@ class Grouping:
         )
         values = nothing | self._counts(counted) | self._amounts(counted)
         sums = [f"{values[name]} AS s_{name}" for name in measures.SUMS]
-        unpriced = f"{self._unpriced(counted)} > 0 AS s_unpriced"
+        unpriced = f"{self._unpriced(counted, self._group_tally)} AS s_unpriced"
         chosen = [*keys, *labels, *sums, unpriced]
         kept = [*conditions, self.only] if self.only else conditions
         by = ", ".join(key.word or f"id{i}" for i, key in enumerate(self.keys))
@@ -211,14 +222,14 @@ class Grouping:
         """Looking when costs a quarter of a report by a word, and few ids ever change names."""
         return self.is_dated or not self.keys[i].word
 
-    def _alone(self, kind: int, table: str, counted: Counted, conditions: Sequence[str]) -> str:
-        """The groups of one kind of fact, with nothing but what it counts."""
-        keys = [f"{key.id} AS id{i}" for i, key in enumerate(self.keys)]
-        counts = ", ".join(self._counts(counted).values())
-        amounts = ", ".join(self._amounts(counted).values())
-        unpriced = f"{self._unpriced(counted)} > 0"
-        chosen = [unpriced, str(kind), *keys, f"[{counts}]", f"[{amounts}]"]
-        return f"{self._selected(table, chosen, conditions)}{self._by}"
+    def _tallied(self, kind: int, table: str, conditions: Sequence[str]) -> str:
+        """The groups of one kind of fact by their tallies."""
+        ids = [f"{key.id} AS id{i}" for i, key in enumerate(self.keys) if not key.word]
+        told = next((key.word for key in self.keys if key.word), TALLY)
+        missing = "0" if self.pricing.is_by_tally else f"countIf({self.pricing.is_missing})"
+        chosen = [str(kind), *ids, told, "count()", f"sum({self.pricing.amount})", missing]
+        by = ", ".join([*(each.rpartition(" ")[2] for each in ids), told])
+        return f"{self._selected(table, chosen, conditions)} GROUP BY {by}"
 
     def _counts(self, counted: Counted) -> dict[str, str]:
         return {name: self._of(which, "count") for name, which in counted.counts.items()}
@@ -230,32 +241,37 @@ class Grouping:
     def _of(self, which: Which, function: str, value: str = "") -> str:
         """An aggregate of some of the facts of a group; of a group by a word, nothing or all.
 
-        That is how it costs least: the outcome of clicks is judged once a group.
+        That is how it costs least: a group is judged once.
         """
+        if self._group_tally:
+            judged = which.sql(self._group_tally)
+            return f"{function}({value})" + (f" * ({judged})" if judged else "")
+        condition = which.sql(TALLY)
+        if not condition:
+            return f"{function}({value})"
+        return f"{function}If({', '.join(filter(None, (value, condition)))})"
+
+    @property
+    def _group_tally(self) -> str:
+        """An expression for the tally that all facts of a group have; empty if they differ."""
         word = next((key.word for key in self.keys if key.word), "")
-        factor = which.outcome and word and f" * ({which.outcome.format(tables.outcome_in(word))})"
-        condition = which.fact if factor else which.sql
-        if condition in ("", "1"):
-            return f"{function}({value}){factor}"
-        return f"{function}If({', '.join(filter(None, (value, condition)))}){factor}"
+        return tables.Word.sql(word)[0] if word else ""
+
+    def _unpriced(self, counted: Counted, tally: str) -> str:
+        """Whether some fact of a group counts and has no rate; `tally` is empty if they differ."""
+        if not tally:
+            return f"countIf({self._is_missing(TALLY)} AND {counted.priced.sql(TALLY)}) > 0"
+        missing = self._is_missing(tally)
+        found = missing if self.pricing.is_by_tally else f"countIf({missing}) > 0"
+        return f"{found} AND {counted.priced.sql(tally)}"
+
+    def _is_missing(self, tally: str) -> str:
+        return self.pricing.is_missing.replace(TALLY_OF_FACT, tally)
 
     def _selected(self, table: str, chosen: Sequence[str], conditions: Sequence[str]) -> str:
         where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
         view = self.bound.view(table, *chosen, where)
         return f"SELECT {', '.join(chosen)} FROM {view}{where}"
-
-    def _is_unpriced(self, counted: Counted) -> str:
-        """Whether a fact's amount counts and has no rate."""
-        return f"{self._has_no_rate} AND {counted.priced.sql}"
-
-    def _unpriced(self, counted: Counted) -> str:
-        """How many facts are so."""
-        conditions = [self._has_no_rate, *filter(None, [counted.priced.fact])]
-        return self._of(replace(counted.priced, fact=" AND ".join(conditions)), "count")
-
-    @property
-    def _has_no_rate(self) -> str:
-        return f"{self.pricing.is_missing} AND revenue != 0"
 
     def shown(self) -> list[tuple[str, str]]:
         """Expressions over the groups for the id and the label of each key."""
@@ -266,10 +282,10 @@ class Grouping:
     def _parts(self) -> Iterator[tuple[str, Counted, Sequence[str]]]:
         """Each kind of fact: its table, what it counts for, which of them."""
         conditions = list(asked.conditions(self.query, self.bound))
-        yield tables.CLICKS, measures.FROM_CLICKS, conditions
-        yield tables.IMPRESSIONS, measures.FROM_IMPRESSIONS, conditions
-        counted = measures.from_conversions(f"({asked.status(self.query, self.bound)})")
-        yield tables.CONVERSIONS, counted, [*conditions, "NOT is_scrub"]
+        clicks, impressions, conversions = measures.counted(asked.statuses(self.query))
+        yield tables.CLICKS, clicks, conditions
+        yield tables.IMPRESSIONS, impressions, conditions
+        yield tables.CONVERSIONS, conversions, [*conditions, "NOT is_scrub"]
 
 
 def _named(expression: str, index: int) -> str:

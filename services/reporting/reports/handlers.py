@@ -14,7 +14,8 @@ from services.reporting.asking.members import Body, read_body
 from services.reporting.asking.pages import read_page
 from services.reporting.facts import tables
 from services.reporting.reports import dashboard, domain, measures
-from services.reporting.reports.store import ReportStore, Rows, Sums, csv_header
+from services.reporting.reports.measures import Sums
+from services.reporting.reports.store import ReportStore, Rows, csv_header
 from services.reporting.scope import Scope
 from shared.clock import Clock
 from shared.errors import NotFoundError

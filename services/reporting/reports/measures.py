@@ -7,13 +7,14 @@ Percentages and `rpm` have at most three decimals, `rpc` two, as live rows do.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
 import msgspec
 
 from services.reporting.facts.numbers import number
-from services.reporting.facts.tables import DUPLICATE, INVALID, OUTCOME, UNIQUE
+from services.reporting.facts.tallies import DUPLICATE, INVALID, UNIQUE, Which, which
 
 COUNTS: Final = (
     "imp",
@@ -28,27 +29,8 @@ COUNTS: Final = (
 AMOUNTS: Final = ("revenue", "redirect_traffic_revenue", "on_hold_potential_revenue")
 SUMS: Final = (*COUNTS, *AMOUNTS)
 """What is added up per fact, in the order of the query's columns."""
-
-_BASE: Final = "NOT is_event AND NOT is_view_through"
-_HELD: Final = "status = 'on_hold'"
-
-
-@dataclass(frozen=True, slots=True)
-class Which:
-    """Some of the facts of a kind, as SQL.
-
-    Attributes:
-        fact: a condition on each fact; empty for none.
-        outcome: likewise on a click's outcome, for which `{}` stands; empty for none.
-    """
-
-    fact: str = ""
-    outcome: str = ""
-
-    @property
-    def sql(self) -> str:
-        """Both conditions."""
-        return " AND ".join(filter(None, (self.outcome.format(OUTCOME), self.fact))) or "1"
+Sums = Mapping[str, Decimal | int]
+"""A value for each of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +40,7 @@ class Counted:
     Attributes:
         counts: of `COUNTS`.
         amounts: of `AMOUNTS`, the sums of the facts' amounts.
-        priced: the facts whose amount is in any of these.
+        priced: the facts whose amount is in any of these and is not 0.
     """
 
     counts: Mapping[str, Which]
@@ -66,47 +48,50 @@ class Counted:
     priced: Which
 
 
-_VALID: Final = f"{{}} != {INVALID}"
-_REDIRECTED: Final = "is_redirect_traffic"
-FROM_CLICKS: Final = Counted(
-    counts={
-        "unique_click": Which(outcome=f"{{}} = {UNIQUE}"),
-        "duplicate_click": Which(outcome=f"{{}} = {DUPLICATE}"),
-        "invalid_click": Which(outcome=f"{{}} = {INVALID}"),
-    },
-    amounts={
-        "revenue": Which(outcome=_VALID),
-        "redirect_traffic_revenue": Which(_REDIRECTED, _VALID),
-    },
-    priced=Which(outcome=_VALID),
-)
-FROM_IMPRESSIONS: Final = Counted(
-    counts={"imp": Which()},
-    amounts={"revenue": Which(), "redirect_traffic_revenue": Which(_REDIRECTED)},
-    priced=Which(),
-)
+_VALID: Final = (UNIQUE, DUPLICATE)
+_HELD: Final = ("on_hold",)
 
 
-def from_conversions(is_counted: str) -> Counted:
-    """Conversions count where that condition holds; those on hold are shown beside it."""
-    return Counted(
-        counts={
-            "cv": Which(f"{is_counted} AND {_BASE}"),
-            "view_through_cv": Which(f"{is_counted} AND NOT is_event AND is_view_through"),
-            "event": Which(f"{is_counted} AND is_event"),
-            "on_hold_conversion_count": Which(_HELD),
-        },
-        amounts={
-            "revenue": Which(is_counted),
-            "redirect_traffic_revenue": Which(f"{is_counted} AND {_REDIRECTED}"),
-            "on_hold_potential_revenue": Which(_HELD),
-        },
-        priced=Which(f"({is_counted} OR {_HELD})"),
+@lru_cache(maxsize=64)
+def counted(statuses: frozenset[str]) -> tuple[Counted, Counted, Counted]:
+    """What clicks, impressions and conversions count for.
+
+    Args:
+        statuses: of conversions that count; those on hold are shown beside them.
+    """
+    return (
+        Counted(
+            counts={
+                "unique_click": which(outcomes=[UNIQUE]),
+                "duplicate_click": which(outcomes=[DUPLICATE]),
+                "invalid_click": which(outcomes=[INVALID]),
+            },
+            amounts={
+                "revenue": which(outcomes=_VALID),
+                "redirect_traffic_revenue": which(outcomes=_VALID, redirected=True),
+            },
+            priced=which(outcomes=_VALID, amount=True),
+        ),
+        Counted(
+            counts={"imp": which()},
+            amounts={"revenue": which(), "redirect_traffic_revenue": which(redirected=True)},
+            priced=which(amount=True),
+        ),
+        Counted(
+            counts={
+                "cv": which(statuses=statuses, event=False, view_through=False),
+                "view_through_cv": which(statuses=statuses, event=False, view_through=True),
+                "event": which(statuses=statuses, event=True),
+                "on_hold_conversion_count": which(statuses=_HELD),
+            },
+            amounts={
+                "revenue": which(statuses=statuses),
+                "redirect_traffic_revenue": which(statuses=statuses, redirected=True),
+                "on_hold_potential_revenue": which(statuses=_HELD),
+            },
+            priced=which(statuses={*statuses, *_HELD}, amount=True),
+        ),
     )
-
-
-KINDS: Final = (FROM_CLICKS, FROM_IMPRESSIONS, from_conversions(""))
-"""All kinds of fact, in the order of a grouping, for the names of what each counts."""
 
 
 PLACES: Final = 16
@@ -123,7 +108,7 @@ class Ratio:
     scale: int = 1
     decimals: int = 3
 
-    def of(self, sums: Mapping[str, Decimal | int]) -> Decimal:
+    def of(self, sums: Sums) -> Decimal:
         """Its value for a row's sums."""
         below = Decimal(sums[self.denominator])
         if not below:
@@ -196,14 +181,14 @@ def sql_reporting() -> str:
     return f"CAST(tuple({values}), 'Tuple({types})')"
 
 
-def value(sums: Mapping[str, Decimal | int], metric: str) -> Decimal | int:
+def value(sums: Sums, metric: str) -> Decimal | int:
     """A metric that is no ratio, of a row's sums."""
     if metric == "total_click":
         return sums["unique_click"] + sums["duplicate_click"]
     return sums[metric]
 
 
-def reporting(sums: Mapping[str, Decimal | int]) -> dict[str, int | msgspec.Raw]:
+def reporting(sums: Sums) -> dict[str, int | msgspec.Raw]:
     """The `reporting` member of a row.
 
     Args:
@@ -215,7 +200,7 @@ def reporting(sums: Mapping[str, Decimal | int]) -> dict[str, int | msgspec.Raw]
     }
 
 
-def total(rows: Iterable[Mapping[str, Decimal | int]]) -> dict[str, Decimal | int]:
+def total(rows: Iterable[Sums]) -> dict[str, Decimal | int]:
     """The sums of all rows together."""
     found: dict[str, Decimal | int] = dict(NOTHING)
     for row in rows:
@@ -224,7 +209,7 @@ def total(rows: Iterable[Mapping[str, Decimal | int]]) -> dict[str, Decimal | in
     return found
 
 
-def daily(sums: Mapping[str, Decimal | int]) -> dict[str, int | msgspec.Raw]:
+def daily(sums: Sums) -> dict[str, int | msgspec.Raw]:
     """The `reporting` member of a day."""
     whole = reporting(sums)
     return {name: whole[name] for name in DAILY}

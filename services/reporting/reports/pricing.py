@@ -11,6 +11,7 @@ from typing import Final
 
 from services.reporting.asking.bound import Bound
 from services.reporting.asking.interval import DAY, Interval
+from services.reporting.facts import tallies
 from services.reporting.reports.measures import PLACES
 from shared.clock import rfc3339
 from shared.errors import InvalidError
@@ -20,6 +21,8 @@ EARLIER_DAYS_MAX: Final = 7
 RATE_PLACES: Final = 10
 LOG_PLACES: Final = 6
 """Decimals of an amount in the log."""
+TALLY_OF_FACT: Final = "$tally"
+"""Stands for a tally in an expression."""
 
 Rates = Mapping[str, Mapping[str, Mapping[int, Decimal]]]
 """What a unit is worth in a base currency: by base, currency and day since the epoch (UTC)."""
@@ -31,18 +34,28 @@ class Pricing:
 
     Attributes:
         amount: expression of a fact's revenue in the wanted currency.
-        is_missing: expression that tells a fact whose amount cannot be converted.
+        is_missing: expression that tells an amount that cannot be converted, if it is not 0.
         places: how many decimals amounts have.
+        own: the currency that needs no rate as tallies have it, if all others have none: then
+            `is_missing` is an expression over the tally, `TALLY_OF_FACT`.
     """
 
     amount: str
     is_missing: str
     places: int
+    own: int | None = None
+
+    @property
+    def is_by_tally(self) -> bool:
+        """Whether it follows from the tally that an amount cannot be converted."""
+        return self.own is not None
 
 
 def unconverted(currency_id: str, bound: Bound) -> Pricing:
     """Amounts as they are; those in another currency cannot be converted."""
-    return Pricing("revenue", f"currency_id != {bound.text(currency_id, 'String')}", LOG_PLACES)
+    own = tallies.currency(currency_id)
+    is_missing = f"{tallies.currency_in(TALLY_OF_FACT)} != {bound.text(own, 'UInt32')}"
+    return Pricing("revenue", is_missing, LOG_PLACES, own)
 
 
 def converted(

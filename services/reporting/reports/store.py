@@ -1,8 +1,8 @@
 """All questions of reports to ClickHouse. Every query takes a `Scope`, and reads scoped views.
 
 Rows come as the text that the wire has, rendered by the engine: ten thousand of them cost this
-process nothing but their concatenation. Those of a report by time alone are few and made here,
-since a longer statement would cost more. What they are made of is in `grouping.py`.
+process nothing but their concatenation. Few rows are made here (`fewrows.py`), since a longer
+statement would cost more. What they are made of is in `grouping.py`.
 """
 # ruff: noqa: S608 - no value is ever part of the text, see `grouping.py`
 
@@ -10,29 +10,29 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from functools import partial
 from typing import Any, Final
 
 from prometheus_client import Histogram
 
-from services.reporting.asking import calendar
 from services.reporting.asking.bound import Bound
 from services.reporting.facts import views
 from services.reporting.facts.columns import COLUMNS, Column, column_of
-from services.reporting.reports import measures, pricing
+from services.reporting.reports import fewrows, measures, pricing
 from services.reporting.reports.domain import Report
+from services.reporting.reports.fewrows import Added
 from services.reporting.reports.grouping import Grouping, bucket_key, key_of
+from services.reporting.reports.measures import Sums
 from services.reporting.reports.pricing import Pricing
 from services.reporting.scope import Scope
 from shared.clickhouse import ClickHouse
 from shared.errors import UnavailableError
-from shared.http import json_bytes
 
 ROWS_MAX: Final = 10_000
+TALLIED_MAX: Final = 5_000
+"""More groups than these are not worth adding up here."""
 _ROWS, _SERIES, _SUMMARY = 0, 1, 2
 _LINES: Final = {"output_format_json_escape_forward_slashes": 0}
-
-Sums = Mapping[str, Decimal | int]
-"""A value for each of `measures.SUMS`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,10 @@ class Piece:
     sums: Sums
 
 
+def _is_settled(_priced: Pricing, found: Iterable[tuple[Any, ...]]) -> bool:
+    return not any(row[0] for row in found)
+
+
 class ReportStore:
     """Reports over the facts of all partners, one partner at a time.
 
@@ -93,6 +97,8 @@ class ReportStore:
         self._rates_through = rates_through
         self._intricate: set[tuple[Scope, str]] = set()
         """Who, for which currency, has had amounts converted or an offer of several names."""
+        self._many: set[tuple[Scope, tuple[Column, ...]]] = set()
+        """Who has had more groups, of which columns, than are worth reading here."""
 
     async def table(self, scope: Scope, report: Report) -> Rows:
         """The rows of a report as JSON objects.
@@ -101,10 +107,8 @@ class ReportStore:
             InvalidError: an amount has no rate to the currency asked for.
             UnavailableError: ClickHouse does not answer in time.
         """
-        unit = report.long_unit
-        if unit and not report.metric_filters:
-            return await self._by_time(scope, report, unit)
-        return await self._rows(scope, report, _json)
+        few = await self._few(scope, report) if fewrows.is_apt(report) else None
+        return few or await self._rows(scope, report, _json)
 
     async def csv(self, scope: Scope, report: Report) -> Rows:
         """The rows of a report as lines of CSV, see `csv_header`; raises as `table`."""
@@ -141,16 +145,16 @@ class ReportStore:
         """
 
         def statement(grouping: Grouping) -> str:
-            return replace(grouping, keys=[bucket_key(begins, grouping.bound)]).apart()
+            return replace(grouping, keys=[bucket_key(begins, grouping.bound)]).tallied()
 
-        found: dict[int, dict[str, Decimal | int]] = defaultdict(lambda: dict(measures.NOTHING))
         plain = replace(report, names=(), columns=(), metric_filters=())
-        for _, kind, begin, counts, amounts in await self._asked(scope, plain, statement):
-            counted = measures.KINDS[kind]
-            names = (*counted.counts, *counted.amounts)
-            for name, value in zip(names, (*counts, *amounts), strict=True):
-                found[begin][name] += value
-        return found
+        found = Added[int](report.query)
+        groups = await self._asked(
+            scope, plain, statement, partial(fewrows.is_settled, plain.query)
+        )
+        for kind, begin, tally, count, amount, _ in groups:
+            found.add(begin, kind, tally, count, amount)
+        return found.sums
 
     async def pieces(self, scope: Scope, report: Report, begins: Sequence[int]) -> list[Piece]:
         """The sums of all facts by the report's columns and buckets of time; raises as `sums`."""
@@ -187,24 +191,28 @@ class ReportStore:
             found = await self._clickhouse.query(sql, bound.values)
         return [tuple(zip(row[::2], row[1::2], strict=True)) for row in found]
 
-    async def _by_time(self, scope: Scope, report: Report, unit: calendar.LongUnit) -> Rows:
-        """The rows of a report of nothing but a column of time, of which there are few."""
-        begins = calendar.starts(report.interval, unit)
-        found = await self.sums(scope, report, begins)
-        labels = dict(zip(begins, calendar.labels(begins, unit, report.interval.zone), strict=True))
-        lines = [
-            json_bytes(
-                {
-                    "columns": [
-                        {"column_type": name, "id": str(begin), "label": labels[begin]}
-                        for name in report.names
-                    ],
-                    "reporting": measures.reporting(sums),
-                }
-            )
-            for begin, sums in sorted(found.items(), key=_largest_first)
-        ]
-        return Rows(lines, is_cut=False)
+    async def _few(self, scope: Scope, report: Report) -> Rows | None:
+        """The rows of a report made here; None if that takes more than was thought.
+
+        Raises:
+            UnavailableError: ClickHouse does not answer in time.
+        """
+        if (scope, report.currency_id) in self._intricate or (scope, report.columns) in self._many:
+            return None
+        bound = Bound(scope, report.interval)
+        keys = [fewrows.key(column, report.interval, bound) for column in _distinct(report)]
+        priced = pricing.unconverted(report.currency_id, bound)
+        grouping = Grouping(report.query, keys, priced, bound)
+        found = await self._found(grouping, lambda grouping: grouping.tallied(TALLIED_MAX + 1))
+        if len(found) > TALLIED_MAX:
+            self._many.add((scope, report.columns))
+            return None
+        is_settled = fewrows.is_settled(report.query, grouping.pricing, found)
+        lines = fewrows.lines(report, found) if is_settled else None
+        if lines is None:
+            self._intricate.add((scope, report.currency_id))
+            return None
+        return Rows(lines[:ROWS_MAX], len(lines) > ROWS_MAX)
 
     async def _rows(self, scope: Scope, report: Report, render: "_Render") -> Rows:
         def statement(grouping: Grouping) -> str:
@@ -214,9 +222,13 @@ class ReportStore:
         return Rows([line for *_, line in found[:ROWS_MAX]], len(found) > ROWS_MAX)
 
     async def _asked(
-        self, scope: Scope, report: Report, statement: "_Statement"
+        self,
+        scope: Scope,
+        report: Report,
+        statement: "_Statement",
+        is_settled: "_Judge" = _is_settled,
     ) -> Sequence[tuple[Any, ...]]:
-        """The rows of a statement whose first column is `unsettled`.
+        """The rows of a statement, once they are settled: by default those not `unsettled`.
 
         Most partners earn in one currency and ask for it, and most offers keep their names, so that
         is tried first; a partner for whom it was not enough is taken to need the whole again.
@@ -230,12 +242,12 @@ class ReportStore:
             priced = pricing.unconverted(report.currency_id, bound)
             plain = replace(_grouping(report, priced, bound), is_dated=False)
             found = await self._found(plain, statement)
-            if _is_settled(found):
+            if is_settled(priced, found):
                 return found
         bound = Bound(scope, report.interval)
         grouping = _grouping(report, await self._converting(report, bound), bound)
         found = await self._found(grouping, statement)
-        if not _is_settled(found):
+        if not is_settled(grouping.pricing, found):
             raise await self._unpriced(report, grouping)
         self._intricate.add((scope, report.currency_id))
         return found
@@ -320,12 +332,6 @@ def _distinct(report: Report) -> list[Column]:
     return list(dict.fromkeys(report.columns))
 
 
-def _largest_first(bucket: tuple[int, Sums]) -> tuple[Decimal | int, Decimal | int, int]:
-    """The order of rows that are made here, as `_order`'s."""
-    begin, sums = bucket
-    return -measures.value(sums, "total_click"), -sums["revenue"], begin
-
-
 def _order(ids: Iterable[str]) -> str:
     return ", ".join(["unsettled DESC", "total_click DESC", "revenue DESC", *ids])
 
@@ -371,6 +377,7 @@ def _series_sql(grouping: Grouping, begins: Sequence[int]) -> str:
 # --- lines ----------------------------------------------------------------------------------------
 
 _Statement = Callable[[Grouping], str]
+_Judge = Callable[[Pricing, Sequence[tuple[Any, ...]]], bool]
 _Render = Callable[[Report, Grouping], str]
 """How a group becomes a line: an expression over the groups."""
 _BEFORE_METRICS: Final = len('{"reporting":')
@@ -401,10 +408,6 @@ def _metrics() -> str:
 def _text(found: Any) -> str:
     """A text that the driver may have left as bytes."""
     return found.decode() if isinstance(found, bytes) else str(found)
-
-
-def _is_settled(found: Iterable[tuple[Any, ...]]) -> bool:
-    return not any(row[0] for row in found)
 
 
 def _sums(values: Sequence[Any]) -> Sums:

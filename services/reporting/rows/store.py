@@ -243,7 +243,8 @@ def matching_conversions(wanted: Wanted, bound: Bound) -> str:
     if wanted.with_scrubbed_only:
         parts.append("is_scrub")
     if wanted.hold_statuses is None:
-        parts.append(f"({conditions.status(wanted.query, bound)})")
+        counting = bound.text(sorted(conditions.statuses(wanted.query)), "Array(String)")
+        parts.append(f"status IN {counting}")
     else:
         parts.append("hold.on_hold_conversion_id != ''")
         statuses = bound.text(list(wanted.hold_statuses), "Array(String)")

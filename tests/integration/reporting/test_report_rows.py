@@ -86,7 +86,7 @@ async def test_facts_stored_before_there_were_derived_columns_count_as_well(
     log = [click(1), click(2, is_unique=0), click(3, error_code=5, revenue=1), conversion(1)]
     await store(clickhouse, log, 0)
     before = await table(reports, ME, columns=columns("offer"))
-    for of, name, *_ in tables.DERIVED:
+    for of, name, *_ in reversed(tables.DERIVED):
         await clickhouse.command(f"ALTER TABLE {of} DROP COLUMN {name} SETTINGS mutations_sync = 2")
     await tables.prepare(clickhouse)
     assert await table(reports, ME, columns=columns("offer")) == before

@@ -8,7 +8,10 @@ from zoneinfo import ZoneInfo
 import msgspec
 import pytest
 
+from services.reporting.asking import calendar
+from services.reporting.asking.members import read_body
 from services.reporting.facts.columns import COLUMNS
+from services.reporting.reports.domain import read_report
 from services.reporting.reports.handlers import Reports
 from services.reporting.reports.measures import METRICS, RATIOS
 from services.reporting.scope import Scope
@@ -56,6 +59,57 @@ async def test_any_columns_come_to_the_same_total(reports: Reports, clickhouse: 
         zone = chance.choice(list(TIMEZONES))
         rows = await parts.table(reports, ME, columns=parts.columns(*names), timezone_id=zone)
         assert total(rows) == {name: wanted.get(name, 0) for name in SUMS}, names
+
+
+async def test_rows_made_here_are_those_that_the_engine_makes(
+    reports: Reports, clickhouse: ClickHouse
+) -> None:
+    """Few rows are made of groups by tally, others by the engine: the same bytes in the same order.
+
+    Statuses and traffic are chosen as well, since both judge what counts by themselves.
+    """
+    await unmerged(clickhouse, parts.History(13, count(150, 2_000)))
+    chance = random.Random(13)
+    few = [name for name, column in COLUMNS.items() if column.is_of_few]
+    for _ in range(count(10, 200)):
+        names = [*chance.sample(few, chance.randrange(1, 4)), "offer"][: chance.randrange(1, 4)]
+        statuses = chance.sample(parts.STATUSES, chance.randrange(4))
+        filters = [{"resource_type": "status", "filter_id_value": status} for status in statuses]
+        asked = parts.WIDE | {
+            "columns": parts.columns(*names, names[0]),
+            "timezone_id": chance.choice(list(TIMEZONES)),
+            "query": {chance.choice(["filters", "exclusions"]): filters},
+        }
+        report = read_report(read_body(msgspec.json.encode(asked)))
+        begins = calendar.starts(report.interval, "month")
+        made = await reports.store.table(Scope(*ME), report)
+        rendered = await reports.store.entity(Scope(*ME), report, begins)
+        assert made.lines == rendered.rows.lines, asked
+
+
+async def test_a_report_of_many_rows_is_the_engines(
+    reports: Reports, clickhouse: ClickHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More groups than are worth adding up here: the same rows, and known from then on."""
+    await parts.store(clickhouse, parts.History(14).log, 14)
+    report = read_report(
+        read_body(msgspec.json.encode(parts.WIDE | {"columns": parts.columns("date", "offer")}))
+    )
+    whole = await reports.store.table(Scope(*ME), report)
+    monkeypatch.setattr("services.reporting.reports.store.TALLIED_MAX", 3)
+    statements = 0
+    ask = clickhouse.query
+
+    async def counted(*args: Any, **kwargs: Any) -> Any:
+        nonlocal statements
+        statements += 1
+        return await ask(*args, **kwargs)
+
+    monkeypatch.setattr(clickhouse, "query", counted)
+    for expected in (2, 1):
+        statements = 0
+        assert (await reports.store.table(Scope(*ME), report)).lines == whole.lines
+        assert statements == expected
 
 
 async def test_a_total_is_that_of_the_raw_rows(
@@ -150,6 +204,20 @@ async def test_few_rows_are_made_here_as_the_engine_makes_them(
     ours = await reports.table(Scope(*ME), raw)
     engines = await reports.entity(Scope(*ME), raw)
     assert ours.body["table"] == engines.body["table"] != []
+
+
+@pytest.mark.parametrize(
+    ("unit", "label"), [("week", "2026-03-16"), ("month", "2026-03"), ("year", "2026")]
+)
+async def test_a_report_of_one_bucket_is_not_cut_by_days(
+    reports: Reports, clickhouse: ClickHouse, unit: str, label: str
+) -> None:
+    """A midnight that begins the only week, month or year, in UTC."""
+    days = [parts.click(day, unix_timestamp=1_773_835_200 + 86_400 * day) for day in range(3)]
+    await parts.store(clickhouse, days, 0)
+    body = {"from": "2026-03-18", "to": "2026-03-20", "columns": parts.columns(unit)}
+    (row,) = await parts.table(reports, ME, **body)
+    assert (row["columns"][0]["label"], row["reporting"]["total_click"]) == (label, 3)
 
 
 async def test_ratios_of_the_engine_are_those_of_exact_arithmetic(clickhouse: ClickHouse) -> None:
