@@ -27,10 +27,14 @@ from tests.backends import CLICKHOUSE_URL
 from tests.integration.reporting import test_app
 from tests.integration.reporting.test_app import BODY, NETWORK, TABLE, call, produce, running
 from tests.reporting_parts import click, click_body, conversion
+from tests.soak import count
 
 OPERATIONS = "/operations/facts"
 settings = test_app.settings
-CLICKS = 300
+CLICKS = count(300, 20_000)
+READERS = count(1, 8)
+Sums = tuple[int, int, float]
+"""Clicks, conversions and revenue of a partner."""
 
 
 def _click(number: int) -> tuple[str, bytes]:
@@ -48,14 +52,14 @@ def _conversion(number: int, version: int, revenue: float) -> tuple[str, bytes]:
     return "conversions", msgspec.json.encode(body)
 
 
-async def _sums(client: httpx.AsyncClient) -> tuple[int, int, float]:
+async def _sums(client: httpx.AsyncClient) -> Sums:
     answer = await call(client, "POST", TABLE, BODY, partner=77)
     assert answer.status_code == 200, answer.text
     rows = [row["reporting"] for row in answer.json()["table"]]
     return tuple(sum(row[name] for row in rows) for name in ("total_click", "cv", "revenue"))
 
 
-async def _until_sums(client: httpx.AsyncClient, wanted: tuple[int, int, float]) -> None:
+async def _until_sums(client: httpx.AsyncClient, wanted: Sums) -> None:
     deadline = time.monotonic() + 60
     while (found := await _sums(client)) != wanted:
         assert time.monotonic() < deadline, f"{found}, not {wanted}"
@@ -76,19 +80,24 @@ async def _operated(client: httpx.AsyncClient, name: str) -> Mapping[str, Any]:
 
 
 @asynccontextmanager
-async def _reading(client: httpx.AsyncClient) -> AsyncIterator[list[tuple[int, int, float]]]:
-    """A partner who reads again and again; whatever they were answered."""
-    answers: list[tuple[int, int, float]] = []
+async def _reading(client: httpx.AsyncClient) -> AsyncIterator[list[list[Sums]]]:
+    """Reads side by side, again and again; what each reader was answered, in its order."""
+    readers: list[list[Sums]] = [[] for _ in range(READERS)]
     stop = asyncio.Event()
 
-    async def read() -> None:
+    async def read(answers: list[Sums]) -> None:
         while not stop.is_set():
             answers.append(await _sums(client))
 
+    began = time.monotonic()
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(read())
-        yield answers
+        for answers in readers:
+            tasks.create_task(read(answers))
+        yield readers
         stop.set()
+    seconds = time.monotonic() - began
+    total = sum(map(len, readers))
+    print(f"{total} reads in {seconds:.1f} s, {total / seconds:.0f} a second")
 
 
 def _damage(folder: Path, database: str) -> None:
@@ -120,10 +129,11 @@ async def test_facts_are_made_anew_beside_live_reads(
         assert [(row["table"], row["log"]["facts"] - row["facts"]["facts"]) for row in wrong] == [
             ("clicks", 1)
         ]
-        async with _reading(client) as answers:
+        async with _reading(client) as readers:
             await _operated(client, "rebuild")
-        assert {*answers} <= {(CLICKS - 1, 1, 4.25), (CLICKS, 1, 4.25)}
-        assert answers == sorted(answers)
+        for answers in readers:
+            assert {*answers} <= {(CLICKS - 1, 1, 4.25), (CLICKS, 1, 4.25)}
+            assert answers == sorted(answers)
         assert await _sums(client) == (CLICKS, 1, 4.25)
         await produce(kafka_bootstrap, _of_partner([_click(CLICKS)]), partner=77)
         await _until_sums(client, (CLICKS + 1, 1, 4.25))
