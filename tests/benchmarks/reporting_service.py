@@ -24,6 +24,8 @@ SECRET = "a secret of sixteen bytes"
 TABLE = "/v1/affiliates/reporting/entity/table"
 CONVERSIONS = "/v1/affiliates/reporting/conversions"
 CLICKS = "/v1/affiliates/reporting/clicks"
+KEPT_SECONDS = 3
+"""Below the 5 s after which the service closes a connection: a request must not meet that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,9 @@ async def open_service(
     base = f"http://127.0.0.1:{port}"
     async with (
         running(context, command, f"{base}/readyz", settings) as pid,
-        aiohttp.ClientSession(base) as client,
+        aiohttp.ClientSession(
+            base, connector=aiohttp.TCPConnector(keepalive_timeout=KEPT_SECONDS)
+        ) as client,
     ):
         yield Asking(client, pid)
 

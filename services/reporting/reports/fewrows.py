@@ -87,12 +87,12 @@ def key(column: Column, interval: Interval, bound: Bound) -> Key:
 def is_settled(query: Query, priced: Pricing, found: Found) -> bool:
     """Whether all amounts that count have a rate."""
     kinds = measures.counted(asked.statuses(query))
-    return not any(
-        (missing or priced.own not in (None, tallies.currency_of(tally)))
-        and kinds[kind].priced.holds(tally)
-        for kind, *_, told, _, _, missing in found
-        for tally in (told if isinstance(told, int) else tables.Word.read(_text(told)).tally,)
-    )
+    for kind, *_, told, _, _, missing in found:
+        tally = told if isinstance(told, int) else tables.Word.read(_text(told)).tally
+        is_missing = missing or priced.own not in (None, tallies.currency_of(tally))
+        if is_missing and kinds[kind].priced.holds(tally):
+            return False
+    return True
 
 
 def lines(report: Report, found: Found) -> list[bytes] | None:
