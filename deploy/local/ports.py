@@ -1,20 +1,34 @@
 """TCP ports of this machine: which are free, and who holds one that is not."""
 
 import socket
-from contextlib import ExitStack, closing
+from contextlib import closing
+from itertools import islice
+from random import SystemRandom
+from typing import Final
 
 import psutil
+
+from shared.errors import SetupError
 
 HOST = "127.0.0.1"
 
 
+_OF_SERVERS: Final = range(20_000, 32_000)
+"""Below those that systems give to connections (Linux from 32,768, others from 49,152): a port that
+is chosen here is not a client's by the time that its server starts."""
+
+
 def free_ports(count: int) -> list[int]:
-    """`count` different ports that nobody listened on a moment ago."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(closing(socket.socket())) for _ in range(count)]
-        for each in sockets:
-            each.bind((HOST, 0))
-        return [each.getsockname()[1] for each in sockets]
+    """`count` different ports that nobody listened on a moment ago.
+
+    Raises:
+        SetupError: there are not so many.
+    """
+    order = SystemRandom().sample(_OF_SERVERS, len(_OF_SERVERS))
+    found = list(islice(filter(is_free, order), count))
+    if len(found) < count:
+        raise SetupError(f"No {count} TCP ports are free; stop programs that listen, or set ports.")
+    return found
 
 
 def is_free(port: int) -> bool:
