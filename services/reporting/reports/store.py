@@ -30,7 +30,7 @@ from shared.errors import UnavailableError
 
 ROWS_MAX: Final = 10_000
 TALLIED_MAX: Final = 5_000
-"""More groups than these are not worth adding up here."""
+"""More groups than these, fewer than `ROWS_MAX`, are not worth adding up here."""
 _ROWS, _SERIES, _SUMMARY = 0, 1, 2
 _LINES: Final = {"output_format_json_escape_forward_slashes": 0}
 
@@ -207,12 +207,12 @@ class ReportStore:
         if len(found) > TALLIED_MAX:
             self._many.add((scope, report.columns))
             return None
-        is_settled = fewrows.is_settled(report.query, grouping.pricing, found)
+        is_settled = fewrows.is_settled(report.query, priced, found)
         lines = fewrows.lines(report, found) if is_settled else None
         if lines is None:
             self._intricate.add((scope, report.currency_id))
             return None
-        return Rows(lines[:ROWS_MAX], len(lines) > ROWS_MAX)
+        return Rows(lines, is_cut=False)
 
     async def _rows(self, scope: Scope, report: Report, render: "_Render") -> Rows:
         def statement(grouping: Grouping) -> str:
