@@ -70,6 +70,7 @@ __all__ = [
     "Producer",
     "Record",
     "TopicPartition",
+    "droppable",
     "open_admin",
     "open_consumer",
     "open_producer",
@@ -117,6 +118,21 @@ def translated(doing: str) -> Iterator[None]:
         raise LostOwnershipError(f"{doing}: the partition has another owner") from error
     except (KafkaError, kafka_errors.IllegalOperation) as error:
         raise UnavailableError(f"{doing}: {error!r}", retry_after_seconds=1) from error
+
+
+def droppable(confirmation: asyncio.Future[Any]) -> asyncio.Future[Any]:
+    """A confirmation that nobody has to wait for: its failure is not reported as forgotten.
+
+    For callers that send many records and then wait: one that is cancelled, or whose first record
+    fails, never looks at the other confirmations.
+    """
+    confirmation.add_done_callback(_seen)
+    return confirmation
+
+
+def _seen(future: asyncio.Future[Any]) -> None:
+    if not future.cancelled():
+        future.exception()
 
 
 @asynccontextmanager
@@ -187,13 +203,22 @@ async def _stopped(producer: Producer) -> None:
     if stopping.done():
         await stopping
         return
-    producer._message_accumulator.fail_all(KafkaError("given up at stop"))  # noqa: SLF001
-    sender = producer._sender.sender_task  # noqa: SLF001 - there is no public way to give up
+    _give_up(producer)
+    sender = producer._sender.sender_task  # noqa: SLF001 - there is no public way to end it
     while not stopping.done():
         sender.cancel()
         await asyncio.wait([stopping], timeout=0.1)
     if stopping.cancelled():
         await producer.client.close()
+
+
+def _give_up(producer: Producer) -> None:
+    """Fail what Kafka has not taken, for which `stop` would wait; there is no public way."""
+    accumulator = producer._message_accumulator  # noqa: SLF001
+    unsent = [batch for batches in accumulator._batches.values() for batch in batches]  # noqa: SLF001
+    accumulator.fail_all(KafkaError("given up at stop"))
+    for batch in unsent:
+        _seen(batch._drain_waiter)  # noqa: SLF001 - aiokafka fails it though few wait for it
 
 
 @asynccontextmanager

@@ -590,11 +590,10 @@ class _KafkaLog:
         point("outbox.before_send")
         sent: list[asyncio.Future[Any]] = []
         for record in records:
-            future = await self._producer.send(
+            confirmation = await self._producer.send(
                 record.topic, record.value, record.key.encode(), headers=record.headers
             )
-            future.add_done_callback(_seen)
-            sent.append(future)
+            sent.append(kafka.droppable(confirmation))
             point("outbox.mid_send")
         await asyncio.wait(sent)
         for future in sent:
@@ -602,9 +601,3 @@ class _KafkaLog:
         point("outbox.before_commit")
         await self._producer.commit_transaction()
         point("outbox.after_commit")
-
-
-def _seen(future: asyncio.Future[Any]) -> None:
-    """Look at a failure that nobody waits for any more, or asyncio reports it as forgotten."""
-    if not future.cancelled():
-        future.exception()

@@ -14,7 +14,7 @@ from typing import Final
 from shared.clock import Clock
 from shared.errors import UnavailableError
 from shared.events import SessionClosed, SessionOpened, encode, headers, partner_key
-from shared.kafka import Producer, open_producer, translated
+from shared.kafka import Producer, droppable, open_producer, translated
 from shared.topics import Topic
 
 log = logging.getLogger(__name__)
@@ -113,7 +113,7 @@ class SessionLog:
         self, producer: Producer, event_id: str, session: Session
     ) -> "asyncio.Future[object]":
         key = partner_key(session.network_id, session.network_affiliate_id)
-        return await producer.send(  # type: ignore[no-any-return]
+        confirmation = await producer.send(
             self._topic.name,
             encode(session),
             key=key.encode(),
@@ -121,3 +121,4 @@ class SessionLog:
                 session, source=SOURCE, occurred_at=session.occurred_at, event_id=event_id
             ),
         )
+        return droppable(confirmation)

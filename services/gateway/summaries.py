@@ -20,7 +20,7 @@ import msgspec
 from shared.clock import Clock
 from shared.errors import UnavailableError
 from shared.events import AccessCount, AccessSummary, encode, headers, partner_key
-from shared.kafka import BatchBuilder, Producer, open_producer, partition_for, translated
+from shared.kafka import BatchBuilder, Producer, droppable, open_producer, partition_for, translated
 from shared.topics import Topic
 
 log = logging.getLogger(__name__)
@@ -239,7 +239,7 @@ class Reporter:
         """Hand a batch to the producer; it stays ours until that has taken it."""
         batch = self._batches[partition]
         confirmation = await producer.send_batch(batch, self._topic.name, partition=partition)
-        sent.append((batch.record_count(), confirmation))
+        sent.append((batch.record_count(), droppable(confirmation)))
         del self._batches[partition]
 
 

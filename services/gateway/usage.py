@@ -34,6 +34,7 @@ from shared.kafka import (
     Producer,
     Record,
     TopicPartition,
+    droppable,
     open_consumer,
     open_producer,
     partitions_of,
@@ -178,12 +179,13 @@ class UsageExchange:
                 self.counts.told += 1
 
     async def _hand_over(self, producer: Producer, usage: Usage) -> "asyncio.Future[Any]":
-        return await producer.send(  # type: ignore[no-any-return]
+        confirmation = await producer.send(
             self._topic.name,
             encode(usage),
             key=self._replica.encode(),
             headers=headers(usage, source=SOURCE, occurred_at=max(usage.at, 0.0)),
         )
+        return droppable(confirmation)
 
     # --- hearing ----------------------------------------------------------------------------------
 

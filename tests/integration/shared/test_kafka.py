@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
@@ -13,6 +14,7 @@ from shared.errors import FencedError, UnavailableError
 from shared.kafka import (
     NewTopic,
     TopicPartition,
+    droppable,
     open_admin,
     open_consumer,
     open_producer,
@@ -65,6 +67,18 @@ async def test_a_successor_with_the_same_transactional_id_fences_the_old_one(
         consumer.assign([partition])
         await consumer.seek_to_beginning(partition)
         assert await _read(consumer, 1) == [b"new"]
+
+
+async def test_what_is_given_up_at_the_stop_is_not_reported_as_forgotten(
+    kafka_bootstrap, partition, monkeypatch
+):
+    """Nobody waits for the confirmation: its sender was cancelled before the producer."""
+    monkeypatch.setattr("shared.kafka.PRODUCER_STOP_SECONDS", 0.1)
+    async with open_producer(kafka_bootstrap, client_id="a", linger_ms=60_000) as producer:
+        sent = droppable(await producer.send(partition.topic, b"never sent"))
+    assert "given up" in repr(sent)
+    del sent, producer
+    gc.collect()
 
 
 async def test_the_position_passes_transaction_markers_to_the_end(kafka_bootstrap, partition):
