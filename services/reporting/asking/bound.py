@@ -32,7 +32,7 @@ class Bound:
                 "last_day": utc(interval.until).date(),
             }
 
-    def view(self, table: str, *reading: str) -> str:
+    def view(self, table: str, *reading: str) -> views.View:
         """The scoped view of `table` with what the texts `reading` name of it.
 
         Days that are whole in UTC need no look at seconds.

@@ -229,7 +229,13 @@ class Grouping:
         missing = "0" if self.pricing.is_by_tally else f"countIf({self.pricing.is_missing})"
         chosen = [str(kind), *ids, told, "count()", f"sum({self.pricing.amount})", missing]
         by = ", ".join([*(each.rpartition(" ")[2] for each in ids), told])
-        return f"{self._selected(table, chosen, conditions)} GROUP BY {by}"
+        source = self.bound.view(table, *chosen, *conditions).plainly(conditions)
+        selected = (
+            f"SELECT {', '.join(chosen)} FROM {source}"
+            if source
+            else self._selected(table, chosen, conditions)
+        )
+        return f"{selected} GROUP BY {by}"
 
     def _counts(self, counted: Counted) -> dict[str, str]:
         return {name: self._of(which, "count") for name, which in counted.counts.items()}

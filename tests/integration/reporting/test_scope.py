@@ -317,7 +317,7 @@ NARROWER = rf"(?: AND (?:NOT )?[\w.]+(?: (?:=|[<>]=?) (?:{BOUND}|'\w+'))?)*"
 SCOPED = re.compile(
     rf"\b(?:FROM|JOIN) (?:{'|'.join(FACT_TABLES)})(?: AS fact)?(?: FINAL)?"
     r" WHERE network_id = {network:UInt64} AND network_affiliate_id = {partner:UInt64}"
-    rf"{NARROWER}(?:\)| LIMIT 1$)"
+    rf"{NARROWER}(?:\)| GROUP BY \b| LIMIT 1$)"
 )
 """A table of facts as the views read it, to their end: of one partner, and nothing widens that."""
 
@@ -344,6 +344,10 @@ def test_no_file_of_reporting_reads_a_table_of_facts_directly() -> None:
     assert len(files) > 20
 
 
+VIEW = str(views.between("clicks"))
+PLAIN = views.of_days("clicks", "tally").plainly(["NOT is_scrub"])
+
+
 @pytest.mark.parametrize(
     ("text", "tables"),
     [
@@ -352,16 +356,29 @@ def test_no_file_of_reporting_reads_a_table_of_facts_directly() -> None:
         ("SELECT 1 FROM a JOIN impressions USING b", ["impressions"]),
         (f"SELECT 1 FROM {views.of_days('clicks')}", []),
         (f"SELECT clicks FROM {views.of_all_time('conversions')} WHERE a OR b", []),
-        (views.between("clicks").replace("{partner:UInt64}", "7"), ["clicks"]),
-        (views.between("clicks").replace(" AND date", " OR date"), ["clicks"]),
-        (views.between("clicks")[:-1] + " OR 1)", ["clicks"]),
+        (VIEW.replace("{partner:UInt64}", "7"), ["clicks"]),
+        (VIEW.replace(" AND date", " OR date"), ["clicks"]),
+        (VIEW[:-1] + " OR 1)", ["clicks"]),
         (f"SELECT 1 FROM {views.one('clicks', 'transaction_id')}", []),
         (f"SELECT 1 FROM {views.one('conversions', 'a.b', ' AND NOT fact.c')}", []),
         (f"SELECT 1 FROM {views.one('clicks', 'a', ' OR NOT fact.c')}", ["clicks"]),
         (f"SELECT 1 FROM {views.one('clicks', 'a')} UNION ALL SELECT 1", ["clicks"]),
-        (views.between("clicks").replace("network_id = {", "network_id != {"), ["clicks"]),
+        (VIEW.replace("network_id = {", "network_id != {"), ["clicks"]),
+        (f"SELECT 1 FROM {PLAIN} GROUP BY a", []),
+        (f"SELECT 1 FROM {PLAIN} OR 1 GROUP BY a", ["clicks"]),
+        (f"SELECT 1 FROM {PLAIN} UNION ALL SELECT 1", ["clicks"]),
     ],
 )
 def test_reading_past_a_view_is_recognised(text, tables) -> None:
     """The control to the tests above."""
     assert read_directly(text) == tables
+
+
+@pytest.mark.parametrize("flag", ["1", "is_a OR 1", "NOT (is_a)", "is_a = 1"])
+def test_what_might_widen_a_view_is_asked_of_its_rows_alone(flag: str) -> None:
+    assert views.of_days("clicks", "tally").plainly([flag]) is None
+
+
+def test_a_word_is_asked_of_a_view_s_rows_alone() -> None:
+    """A table has no column of that name, or another."""
+    assert views.of_days("clicks", "country").plainly([]) is None
