@@ -38,10 +38,13 @@ class Added(Generic[Group]):
 
     Attributes:
         sums: what has been added.
+        is_settled: whether all amounts in them have a rate.
     """
 
-    def __init__(self, query: Query) -> None:
+    def __init__(self, query: Query, priced: Pricing) -> None:
         self.sums: dict[Group, dict[str, Decimal | int]] = {}
+        self.is_settled = True
+        self._own = priced.own
         self._kinds = measures.counted(asked.statuses(query))
         self._names: dict[tuple[int, int], tuple[list[str], list[str]]] = {}
 
@@ -53,6 +56,11 @@ class Added(Generic[Group]):
             sums[name] += count
         for name in amounts:
             sums[name] += amount
+
+    def judge(self, kind: int, tally: int, missing: int) -> None:
+        """Whether such facts are settled, if `missing` tells that some amount has no rate."""
+        if missing or self._own not in (None, tallies.currency_of(tally)):
+            self.is_settled = self.is_settled and not self._kinds[kind].priced.holds(tally)
 
     def _counting(self, kind: int, tally: int) -> tuple[list[str], list[str]]:
         """The counts and amounts that facts of it are in."""
@@ -84,27 +92,18 @@ def key(column: Column, interval: Interval, bound: Bound) -> Key:
     return Key(column.id)
 
 
-def is_settled(query: Query, priced: Pricing, found: Found) -> bool:
-    """Whether all amounts that count have a rate."""
-    kinds = measures.counted(asked.statuses(query))
-    for kind, *_, told, _, _, missing in found:
-        tally = told if isinstance(told, int) else tables.Word.read(_text(told)).tally
-        is_missing = missing or priced.own not in (None, tallies.currency_of(tally))
-        if is_missing and kinds[kind].priced.holds(tally):
-            return False
-    return True
+def lines(report: Report, priced: Pricing, found: Found) -> list[bytes] | None:
+    """All rows, largest first, as JSON.
 
-
-def lines(report: Report, found: Found) -> list[bytes] | None:
-    """All rows, largest first, as JSON; None if an offer has several names.
-
-    Which of them is the last is not known here.
+    Returns:
+        None if that takes more than `found` tells: an amount without a rate, or an offer of several
+        names, the last of which is not known here.
     """
     columns = list(dict.fromkeys(report.columns))
     place = columns.index(_OFFER) if _OFFER in columns else None
-    added = Added[tuple[_Id, ...]](report.query)
+    added = Added[tuple[_Id, ...]](report.query, priced)
     names: dict[_Id, str] = {}
-    for kind, *ids, told, count, amount, _ in found:
+    for kind, *ids, told, count, amount, missing in found:
         tally = told
         if place is not None:
             word = tables.Word.read(_text(told))
@@ -114,6 +113,9 @@ def lines(report: Report, found: Found) -> list[bytes] | None:
             tally = word.tally
         group = tuple(b"" if each == _EMPTY else each for each in ids)
         added.add(group, kind, tally, count, amount)
+        added.judge(kind, tally, missing)
+    if not added.is_settled:
+        return None
     cells = [_cells(column, report, names) for column in columns]
     shown = [
         (name, columns.index(of)) for name, of in zip(report.names, report.columns, strict=True)

@@ -10,7 +10,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from functools import partial
 from typing import Any, Final
 
 from prometheus_client import Histogram
@@ -147,14 +146,20 @@ class ReportStore:
         def statement(grouping: Grouping) -> str:
             return replace(grouping, keys=[bucket_key(begins, grouping.bound)]).tallied()
 
+        sums: Mapping[int, Sums] = {}
+
+        def is_settled(priced: Pricing, found: Iterable[tuple[Any, ...]]) -> bool:
+            nonlocal sums
+            added = Added[int](report.query, priced)
+            for kind, begin, tally, count, amount, missing in found:
+                added.add(begin, kind, tally, count, amount)
+                added.judge(kind, tally, missing)
+            sums = added.sums
+            return added.is_settled
+
         plain = replace(report, names=(), columns=(), metric_filters=())
-        found = Added[int](report.query)
-        groups = await self._asked(
-            scope, plain, statement, partial(fewrows.is_settled, plain.query)
-        )
-        for kind, begin, tally, count, amount, _ in groups:
-            found.add(begin, kind, tally, count, amount)
-        return found.sums
+        await self._asked(scope, plain, statement, is_settled)
+        return sums
 
     async def pieces(self, scope: Scope, report: Report, begins: Sequence[int]) -> list[Piece]:
         """The sums of all facts by the report's columns and buckets of time; raises as `sums`."""
@@ -207,8 +212,7 @@ class ReportStore:
         if len(found) > TALLIED_MAX:
             self._many.add((scope, report.columns))
             return None
-        is_settled = fewrows.is_settled(report.query, priced, found)
-        lines = fewrows.lines(report, found) if is_settled else None
+        lines = fewrows.lines(report, priced, found)
         if lines is None:
             self._intricate.add((scope, report.currency_id))
             return None
