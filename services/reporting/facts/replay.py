@@ -66,7 +66,8 @@ class Replay:
             ]
             for each in wanted:
                 with translated("replaying the log"):
-                    positions[each] = await self.consumer.position(each)
+                    position = await self.consumer.position(each)
+                positions[each] = min(position, ends[each])  # a fetch brings more than is wanted
             wanted = [each for each in wanted if positions[each] < ends[each]]
 
     async def _good(self, records: Sequence[Fact], end: int) -> list[Fact]:
