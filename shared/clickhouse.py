@@ -24,7 +24,13 @@ from typing import Any, Final, TypeVar
 import clickhouse_connect
 from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError
 
-from shared.errors import InvalidError, OverloadedError, SetupError, UnavailableError
+from shared.errors import (
+    InvalidError,
+    OverloadedError,
+    SetupError,
+    TooCostlyError,
+    UnavailableError,
+)
 from shared.turns import Turns
 
 log = logging.getLogger(__name__)
@@ -37,6 +43,8 @@ READERS: Final = 3
 WRITERS: Final = 2
 QUERY_SECONDS: Final = 20.0
 WRITE_WAIT_SECONDS_MAX: Final = 60.0
+READS_END_SECONDS_MAX: Final = 180.0
+"""Longer than any query runs, a piece of an export included."""
 KILL_SECONDS: Final = 5.0
 """After its own limit a query gets this long to end by itself."""
 _TIMEOUT: Final = 159
@@ -88,8 +96,10 @@ INSERT_SETTINGS: Final = {
     "max_insert_block_size": 65_536,
     "materialize_skip_indexes_on_insert": 0,
     "optimize_on_insert": 0,
+    "max_partitions_per_insert_block": 0,
 }
-"""The last two leave to merges what they do anyway: a tenth more events a second. Until then a row
+"""Facts of any number of months may come together: refusing them would stop the log for ever. The
+two before leave to merges what they do anyway: a tenth more events a second. Until then a row
 by its id is looked for in all of a new part, and FINAL drops what a part has twice."""
 
 _PASSING: Final = frozenset(
@@ -108,7 +118,7 @@ def translated(doing: str) -> Iterator[None]:
 
     Raises:
         InvalidError: the data cannot be stored as it is.
-        OverloadedError: a query takes more time or memory than it may.
+        TooCostlyError: a query takes more time or memory than it may.
         UnavailableError: the server or its connection failed; it may recover.
     """
     try:
@@ -126,9 +136,9 @@ def translated(doing: str) -> Iterator[None]:
         raise UnavailableError(f"{doing}: ClickHouse: {_first_line(error)}") from error
 
 
-def _too_costly(code: int) -> OverloadedError:
+def _too_costly(code: int) -> TooCostlyError:
     what = "time" if code == _TIMEOUT else "memory"
-    return OverloadedError(
+    return TooCostlyError(
         f"The answer takes more {what} than one request may; ask for fewer days, for fewer columns "
         "or for less by filters",
         retry_after_seconds=5,
@@ -382,13 +392,18 @@ class ClickHouse:
         """Wait until no query runs that began before `use`: then what it read may be dropped.
 
         Raises:
-            OverloadedError: they take too long.
+            OverloadedError: they take longer than `READS_END_SECONDS_MAX`.
         """
+        give_up_at = asyncio.get_running_loop().time() + READS_END_SECONDS_MAX
         held: list[tuple[Hashable, Client]] = []
         try:
-            for number in range(self._readers.count):
-                who = (_HOLDER, number)  # nobody is given all connections
-                held.append((who, await self._readers.take(who, self._current)))
+            while len(held) < self._readers.count:
+                who = (_HOLDER, len(held))  # nobody is given all connections
+                try:
+                    held.append((who, await self._readers.take(who, self._current)))
+                except OverloadedError:  # a turn is not waited for as long as a query may run
+                    if asyncio.get_running_loop().time() > give_up_at:
+                        raise
         finally:
             for holder, lent in held:
                 self._readers.give_back(holder, lent)
@@ -396,10 +411,10 @@ class ClickHouse:
     @asynccontextmanager
     async def writes_held(self) -> AsyncIterator[None]:
         """No insert and no command runs inside the block, nor begins; they wait for its end."""
-        held = [
-            await self._writers.take(_HOLDER, self._current) for _ in range(self._writers.count)
-        ]
+        held: list[Client] = []
         try:
+            while len(held) < self._writers.count:
+                held.append(await self._writers.take(_HOLDER, self._current))
             yield
         finally:
             for client in held:

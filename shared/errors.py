@@ -114,6 +114,10 @@ class OverloadedError(UnavailableError):
     """The answer costs more than may be spent on it now; the caller is told this message."""
 
 
+class TooCostlyError(OverloadedError):
+    """The answer alone costs more than one may, whoever else asks."""
+
+
 class LostOwnershipError(PorticoError):
     """Another member owns the partition now; it repeats the work dropped here."""
 

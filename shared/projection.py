@@ -118,6 +118,8 @@ class Projection(Generic[E]):
         self._counts: dict[str, int] = {}
         self._ids: dict[str, bytes] = {}
         self._member: _Member[E] | None = None
+        self._own_through_ms: dict[TopicPartition, int] = {}
+        """What lanes told last: between two assignments it holds still."""
         self._is_running = False
         self._stopping = asyncio.Event()
         self._stopped = asyncio.Event()
@@ -205,13 +207,19 @@ class Projection(Generic[E]):
         """Log time (seconds, UTC) up to which everything is stored; 0 while it is not known.
 
         Never ahead of the truth as long as the clocks of broker and service agree. For a partition
-        of another member it is as old as the last reading of the lag.
+        of another member it is as old as the last reading of the lag, and does not know of what that
+        one replays.
         """
         where = TopicPartition(topic, partition)
-        lane = self._member.lanes.get(where) if self._member is not None else None
-        known = lane.freshness.through_ms if lane is not None else 0
+        member = self._member
+        lane = member.lanes.get(where) if member is not None else None
+        if lane is not None:
+            self._own_through_ms[where] = lane.freshness.through_ms
+        if lane is not None or member is None or not member.is_assigned:
+            # what the group has committed is not asked: it may have to be replayed
+            return self._own_through_ms.get(where, 0) / 1000
         seen = self._monitor.latest.get(where)
-        return max(known, seen.through_ms if seen is not None else 0) / 1000
+        return seen.through_ms / 1000 if seen is not None else 0
 
     def stored(self, topic: str, partition: int) -> Stored:
         """How far a partition is in the store, for queries to find.

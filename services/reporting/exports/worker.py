@@ -14,7 +14,13 @@ from services.reporting.exports.files import Folder
 from services.reporting.exports.store import WorkStore
 from services.reporting.rows.bulk import Bulk, Piece
 from shared.clock import Clock
-from shared.errors import InvalidError, LostOwnershipError, RejectedError, UnavailableError
+from shared.errors import (
+    InvalidError,
+    LostOwnershipError,
+    RejectedError,
+    TooCostlyError,
+    UnavailableError,
+)
 from shared.faultpoint import point
 
 log = logging.getLogger(__name__)
@@ -97,6 +103,9 @@ class Worker:
                 await self._finish(job, await self._made(job))
             except LostOwnershipError:
                 await self.folder.drop(job)
+            except TooCostlyError as error:
+                if job.failures >= FAILURES_MAX:
+                    await self._give_up(job, error.message)
             except UnavailableError:
                 await self._excuse(job)
                 raise

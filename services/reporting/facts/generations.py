@@ -6,10 +6,18 @@ the new one, whenever the process is killed. Generations that are not read are l
 rebuild that was killed, or from before a switch, and are dropped.
 """
 
+import logging
 import re
 from typing import Final
 
 from shared.clickhouse import ClickHouse
+from shared.clock import Clock, SystemClock
+from shared.errors import UnavailableError
+
+log = logging.getLogger(__name__)
+
+UNKNOWN_SECONDS: Final = 1.0
+"""Pause between two looks whether a switch has taken effect."""
 
 _TABLE: Final = """
 CREATE TABLE IF NOT EXISTS {meta}.switches (number UInt64, database String, at DateTime('UTC'))
@@ -25,10 +33,12 @@ class Generations:
 
     Args:
         clickhouse: opened on the first generation, whose name the others begin with.
+        clock: the time.
     """
 
-    def __init__(self, clickhouse: ClickHouse) -> None:
+    def __init__(self, clickhouse: ClickHouse, clock: Clock | None = None) -> None:
         self._clickhouse = clickhouse
+        self._clock = clock or SystemClock()
         self._first = clickhouse.database
         self._meta = f"{clickhouse.database}_generations"
         self._number = 1
@@ -55,15 +65,37 @@ class Generations:
     async def switch(self, beside: ClickHouse) -> None:
         """Read and write the next generation from now on; the caller holds the writes.
 
+        An insert that was not confirmed may have taken effect, and what is written meanwhile to the
+        generation that is not read at the next start would be lost. So this does not return before
+        it is known: writes that wait for too long end the process, and the next start reads it.
+
         Args:
             beside: the next generation, whose connections are not held.
+
+        Raises:
+            UnavailableError: ClickHouse has not taken the switch.
         """
         following = self.following()
         values = {"meta": self._meta, "number": self._number + 1, "database": following}
-        await beside.command(_SWITCH.format(**values))
+        try:
+            await beside.command(_SWITCH.format(**values))
+        except UnavailableError:
+            if not await self._is_last(beside, following):
+                raise
         self._clickhouse.use(following)
         self._number += 1
         self.current = following
+
+    async def _is_last(self, beside: ClickHouse, database: str) -> bool:
+        """Whether a generation is the one that was switched to last; waits until that is known."""
+        while True:
+            try:
+                found = await beside.query(_LAST.format(meta=self._meta))
+            except UnavailableError as error:
+                log.warning("switch_unknown", extra={"reason": error.message})
+                await self._clock.sleep(UNKNOWN_SECONDS)
+            else:
+                return bool(found) and found[0][1] == database
 
     async def drop_others(self) -> None:
         """Drop every generation but the one that is read."""

@@ -6,6 +6,7 @@ next generation takes the place of the present one: a query sees one of them, wh
 moment, the generation that is read stays, and what was begun is dropped at the next start.
 """
 
+import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Final
@@ -15,10 +16,12 @@ from services.reporting.facts.operations import Progress
 from services.reporting.facts.replay import Fact, Positions, Replay
 from services.reporting.facts.tables import CHANGES, TABLE_OF_TOPIC
 from shared.clickhouse import ClickHouse
-from shared.errors import InvalidError
+from shared.errors import InvalidError, UnavailableError
 from shared.faultpoint import point
 from shared.kafka import TopicPartition
 from shared.sinks import spliced
+
+log = logging.getLogger(__name__)
 
 NEAR_RECORDS: Final = 2_000
 """So close to the end of the log, the rest is read while writes are held."""
@@ -83,8 +86,11 @@ class Rebuild:
                 await self._copy_others(beside)
                 await self._generations.switch(beside)
         point("rebuild.after_switch")
-        await self._clickhouse.reads_ended()
-        await self._generations.drop_others()
+        try:
+            await self._clickhouse.reads_ended()
+            await self._generations.drop_others()
+        except UnavailableError as error:  # the next start or rebuild drops it
+            log.warning("old_generation_kept", extra={"reason": error.message})
 
     async def _catch_up(
         self, beside: ClickHouse, replay: Replay, positions: Positions, progress: Progress
@@ -130,7 +136,8 @@ class Rebuild:
     async def _copy_table(self, beside: ClickHouse, table: str, where: str) -> None:
         source = f"{self._clickhouse.database}.{table}"
         await beside.command(
-            f"INSERT INTO {table} SELECT * FROM {source} {where}",  # noqa: S608 - our own words
+            f"INSERT INTO {table} SELECT * FROM {source} {where}"  # noqa: S608 - our own words
+            " SETTINGS max_partitions_per_insert_block = 0",
             seconds=COPY_SECONDS_MAX,
         )
 

@@ -6,6 +6,7 @@ facts are asked while writes are held; the log is read up to where they were. Fa
 log no longer holds are not compared.
 """
 
+import asyncio
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -22,12 +23,14 @@ from services.reporting.facts.retention import Retention
 from services.reporting.facts.tables import CHANGES, CONVERSIONS, TABLE_OF_TOPIC
 from shared.clickhouse import ClickHouse
 from shared.clock import Clock
+from shared.errors import UnavailableError
 from shared.kafka import TopicPartition
 
 PASS_RECORDS_MAX: Final = 1_000_000
 """The log is read once for every so many records, each time for another part of the ids: that
 bounds memory to some 300 MB."""
-SECONDS_MAX: Final = 600.0
+SECONDS_MAX: Final = 45.0
+"""How long facts may be counted: writes wait meanwhile, and a minute of that ends the process."""
 DAY: Final = 86_400
 MICROS: Final = 1_000_000
 
@@ -90,10 +93,16 @@ class Recount:
         async with self._open_replay() as replay:
             begins = await replay.begins()
             progress.step("counting the facts")
-            async with self._clickhouse.writes_held():
-                ends = await self._ends(begins)
-                facts = await self._facts(begins, first_days)
-                passed_over = await self._older_than_log(begins)
+            try:
+                async with asyncio.timeout(SECONDS_MAX), self._clickhouse.writes_held():
+                    ends = await self._ends(begins)
+                    facts = await self._facts(begins, first_days)
+                    passed_over = await self._older_than_log(begins)
+            except TimeoutError as error:
+                raise UnavailableError(
+                    f"counting the facts takes longer than writes can wait ({SECONDS_MAX:g} "
+                    "s); nothing was changed"
+                ) from error
             total = sum(max(0, ends[each] - begins[each]) for each in begins)
             passes = max(1, math.ceil(total / PASS_RECORDS_MAX))
             progress.step("counting the log", total=total * passes)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvicorn
@@ -168,3 +169,46 @@ async def test_a_server_that_does_not_answer_is_named(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match="CLICKHOUSE_URL"):
         async with open_clickhouse(path=tmp_path, database="x", url="http://127.0.0.1:9"):
             pass
+
+
+class _Failing:
+    """Lends connections, but for the times it is told to fail."""
+
+    def __init__(self, connections: Any, *failures: Exception | None) -> None:
+        self._connections = connections
+        self._take = connections.take
+        self._failures = list(failures)
+
+    async def take(self, *arguments: Any) -> Any:
+        failure = self._failures.pop(0) if self._failures else None
+        if failure is not None:
+            raise failure
+        return await self._take(*arguments)
+
+
+async def test_writes_that_could_not_be_held_go_on(
+    clickhouse: ClickHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was held by then is given back."""
+    failing = _Failing(clickhouse._writers, None, OverloadedError("waited too long"))
+    monkeypatch.setattr(clickhouse._writers, "take", failing.take)
+    with pytest.raises(OverloadedError, match="waited too long"):
+        async with clickhouse.writes_held():
+            pytest.fail("nothing is held")
+    async with asyncio.timeout(20), clickhouse.writes_held():
+        pass
+    await clickhouse.command("SELECT 1")
+
+
+async def test_reads_that_end_late_are_waited_for(
+    clickhouse: ClickHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For longer than a request waits for its turn, but not for ever."""
+    failing = _Failing(clickhouse._readers, None, OverloadedError("waited too long"))
+    monkeypatch.setattr(clickhouse._readers, "take", failing.take)
+    await clickhouse.reads_ended()
+    monkeypatch.setattr("shared.clickhouse.READS_END_SECONDS_MAX", -1)
+    failing._failures = [OverloadedError("waited too long")]
+    with pytest.raises(OverloadedError, match="waited too long"):
+        await clickhouse.reads_ended()
+    assert list(await clickhouse.query("SELECT 1")) == [(1,)]

@@ -27,6 +27,7 @@ from shared.errors import (
     GoneError,
     InvalidError,
     NotFoundError,
+    TooCostlyError,
     TooManyError,
     UnavailableError,
 )
@@ -256,6 +257,22 @@ async def test_a_job_without_room_fails_and_says_so(made: Made) -> None:
             await replace(made.worker, bulk=_DyingBulk(made.worker.bulk, 0, _Killed())).work_once()
     assert await made.worker.work_once()
     assert "begun too often" in (await made.exports.get(ME, export_id))["reason"]
+
+
+@pytest.mark.usefixtures("some_facts")
+async def test_a_job_that_costs_too_much_holds_up_no_other(made: Made) -> None:
+    """It is tried some times, since a busy store costs more, and then fails with the reason."""
+    costly = await made.create(CONVERSIONS)
+    made.clock.advance(1)
+    other = await made.create(CONVERSIONS)
+    reason = TooCostlyError("The answer takes more memory than one request may")
+    for _ in range(domain.FAILURES_MAX):
+        worker = replace(made.worker, bulk=_DyingBulk(made.worker.bulk, 0, reason))
+        assert await worker.work_once()
+    job = await made.exports.get(ME, costly)
+    assert (job["state"], job["reason"]) == ("failed", reason.message)
+    assert await made.worker.work_once()
+    assert (await made.exports.get(ME, other))["state"] == "done"
 
 
 @pytest.mark.usefixtures("some_facts")
