@@ -26,7 +26,7 @@ Id = Annotated[int, msgspec.Meta(ge=1, le=2**53 - 1)]
 """A number that names a thing of the network (network, partner, offer)."""
 OptionalId = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
 """As `Id`; 0 where there is none."""
-HexId = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
+HexId = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$", max_length=32)]
 """32 lower-case hexadecimal digits: transactions and conversions."""
 Version = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
 """Grows with every change of the same thing; a lower one never replaces a higher one."""
@@ -39,7 +39,7 @@ Document = Annotated[str, msgspec.Meta(max_length=262_144)]
 """HTML, terms, lists of lines."""
 Money = Annotated[float, msgspec.Meta(ge=-1e9, le=1e9)]
 """Whole currency units. Doubles carry the 15 digits of ±10⁹ with six decimals exactly."""
-Currency = Annotated[str, msgspec.Meta(pattern="^[A-Z]{3}$")]
+Currency = Annotated[str, msgspec.Meta(pattern="^[A-Z]{3}$", max_length=3)]
 """ISO 4217."""
 Flag = Annotated[int, msgspec.Meta(ge=0, le=1)]
 """0 or 1 (clicks only; elsewhere booleans are booleans)."""
@@ -291,7 +291,7 @@ class Rate(Event, frozen=True, kw_only=True):
     version: Version
     base_currency_id: Currency
     currency_id: Currency
-    date: Annotated[str, msgspec.Meta(pattern=r"^20\d\d-[01]\d-[0-3]\d$")]
+    date: Annotated[str, msgspec.Meta(pattern=r"^20\d\d-[01]\d-[0-3]\d$", max_length=10)]
     rate: Annotated[str, msgspec.Meta(pattern=r"^\d{1,10}(\.\d{1,10})?$")]
 
     def __post_init__(self) -> None:
@@ -709,7 +709,7 @@ class KeyState(Event, frozen=True, kw_only=True):
 
     key_id: str
     version: Version
-    digest: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    digest: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$", max_length=64)]
     network_id: Id
     network_affiliate_id: Id
     realm: Literal["affiliate", "network", "advertiser"] = "affiliate"

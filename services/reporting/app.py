@@ -109,6 +109,7 @@ async def _opened(
         _own_currency(store),
         CLOCK,
         has_header_if_empty=settings.export_header_if_empty,
+        kept_days=min(settings.clicks_days, settings.impressions_days, settings.conversions_days),
     )
     app.include_router(reports_api.router(reports, identity))
     _add_rows(app, clickhouse, metrics, reports, identity)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from services.reporting.asking.bound import Bound
+from services.reporting.asking.members import is_hex_id
 from services.reporting.asking.query import Filter, Query
 from services.reporting.facts import tallies
 from services.reporting.facts.columns import COLUMNS, EMPTY
@@ -34,10 +35,17 @@ def conditions(query: Query, bound: Bound) -> Iterator[str]:
 def _condition(each: Filter, operator: str, bound: Bound) -> str:
     column = COLUMNS.get(each.resource)
     if column is None:
-        return f"transaction_id {operator} {bound.text(list(each.values), 'Array(String)')}"
+        return f"transaction_id {operator} {bound.text(list(_ids(each)), 'Array(String)')}"
     if column.is_number:
         return f"{column.id} {operator} {bound.text(list(_numbers(each)), 'Array(UInt64)')}"
     return f"{column.id} {operator} {bound.text(list(_texts(each)), 'Array(String)')}"
+
+
+def _ids(each: Filter) -> Iterator[str]:
+    """What is no id of ours names nothing; programs write them in either case."""
+    for value in each.values:
+        if is_hex_id(value.lower()):
+            yield value.lower()
 
 
 def _texts(each: Filter) -> Iterator[str]:

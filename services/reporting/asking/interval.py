@@ -1,5 +1,6 @@
 """The interval of a request: wall-clock bounds in one of the 99 zones; pure."""
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any, Final
@@ -44,6 +45,7 @@ def _moment(text: Any, name: str, zone: Timezone, *, is_end: bool) -> int:
     """Wall-clock time of `zone` as seconds UTC; a bare end date is that day's last second.
 
     Where a clock is put back an hour happens twice: a start means the first, an end the second.
+    A time that the clock skips means the moment at which it does, an end the second before.
     """
     try:
         if len(text) == len("2026-01-01"):
@@ -55,5 +57,19 @@ def _moment(text: Any, name: str, zone: Timezone, *, is_end: bool) -> int:
         raise InvalidError(f"{name}: use YYYY-MM-DD or YYYY-MM-DD HH:MM:SS") from error
     is_bare_end = is_end and len(text) == len("2026-01-01")
     fold = 1 if is_end and not is_bare_end else 0
-    seconds = int(local.replace(tzinfo=zone.info, fold=fold).timestamp())
-    return min(max(seconds - (1 if is_bare_end else 0), 0), STAMP_MAX)
+    early, late = (int(local.replace(tzinfo=zone.info, fold=each).timestamp()) for each in (1, 0))
+    is_skipped = early < late
+    seconds = _change(early, late, zone) if is_skipped else (early if fold else late)
+    is_before = is_bare_end or (is_end and is_skipped)
+    return min(max(seconds - (1 if is_before else 0), 0), STAMP_MAX)
+
+
+def _change(early: int, late: int, zone: Timezone) -> int:
+    """The second between these from which on the clock is put forward."""
+    ahead = _ahead(late, zone)
+    moments = range(early, late + 1)
+    return moments[bisect_left(moments, 1, key=lambda moment: _ahead(moment, zone) == ahead)]
+
+
+def _ahead(moment: int, zone: Timezone) -> timedelta | None:
+    return datetime.fromtimestamp(moment, zone.info).utcoffset()

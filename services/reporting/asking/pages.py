@@ -3,11 +3,16 @@
 from collections.abc import Mapping
 
 from services.reporting.asking.members import Body, object_of, whole
-from services.reporting.paging import Page
+from services.reporting.paging import PAGE_SIZE_DEFAULT, Page
 
 
-def read_page(body: Body, parameters: Mapping[str, str]) -> Page:
+def read_page(body: Body, parameters: Mapping[str, str], size: int = PAGE_SIZE_DEFAULT) -> Page:
     """The page by the query string, else the body, `paging`, `pagination`, `limit`, in this order.
+
+    Args:
+        body: of the request.
+        parameters: of its query string.
+        size: of the page, if nothing says it.
 
     Raises:
         InvalidError: a page or size is no number.
@@ -19,5 +24,5 @@ def read_page(body: Body, parameters: Mapping[str, str]) -> Page:
         sizes.append(body["limit"])
     return Page.asked(
         whole(numbers[0], "page") if numbers else None,
-        whole(sizes[0], "page_size") if sizes else None,
+        (whole(sizes[0], "page_size") if sizes else 0) or size,
     )

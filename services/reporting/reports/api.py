@@ -78,7 +78,7 @@ def _add_files(routes: APIRouter, reports: Reports, identity: IdentityCheck) -> 
         openapi_extra=reference.TABLE_BODY,
     )
     async def stream(request: Request, caller: Annotated[Identity, Depends(identity)]) -> Response:
-        """A report whose rows are sent while they are written."""
+        """A report whose rows are sent while they are written, as JSON unless `format` is `csv`."""
         return _streamed(await reports.stream(Scope.of(caller), await request.body()))
 
 
@@ -101,7 +101,8 @@ def _add_fixed(routes: APIRouter, reports: Reports, identity: IdentityCheck) -> 
         request: Request, caller: Annotated[Identity, Depends(identity)]
     ) -> Response:
         """A report by offer; `columns` and `filters` are ignored, pages given on request."""
-        return _rendered(await reports.by_offer(Scope.of(caller), await request.body()))
+        body = await request.body()
+        return _rendered(await reports.by_offer(Scope.of(caller), body, request.query_params))
 
     @routes.post(
         "/reporting/sub/{sub_id}",

@@ -156,13 +156,13 @@ def read_offers(
     return replace(totals, names=("offer",), columns=_columns(("offer",)), query=Query(wanted))
 
 
-def read_format(body: Body) -> str:
-    """The `format` of an export, `csv` unless it says `json`.
+def read_format(body: Body, default: str) -> str:
+    """The `format` of a file, `csv` or `json`.
 
     Raises:
         InvalidError: it is neither.
     """
-    text = str(body.get("format") or "csv").lower()
+    text = str(body.get("format") or default).lower()
     if text not in FORMATS:
         raise InvalidError(f"format: {text!r} is none of {', '.join(FORMATS)}")
     return text
@@ -185,9 +185,10 @@ def without_filters(body: Body) -> Body:
     return {**body, "query": query}
 
 
-def asks_for_page(body: Body) -> bool:
-    """Whether a body says which page it wants."""
-    return any(body.get(name) for name in ("page", "page_size", "paging", "pagination", "limit"))
+def asks_for_page(body: Body, parameters: Mapping[str, str]) -> bool:
+    """Whether body or query string say which page is wanted."""
+    names = ("page", "page_size", "paging", "pagination", "limit")
+    return any(body.get(name) or parameters.get(name) for name in names)
 
 
 def _columns(names: Sequence[str]) -> tuple[Column, ...]:

@@ -28,7 +28,8 @@ _OFFER: Final = COLUMNS["offer"]
 _EMPTY: Final = EMPTY.encode()
 
 Group = TypeVar("Group")
-_Id = int | bytes
+_Ids = tuple[int | bytes, ...]
+"""What makes a group."""
 Found = Iterable[tuple[Any, ...]]
 """Rows of `Grouping.tallied`."""
 
@@ -55,7 +56,7 @@ class Added(Generic[Group]):
         for name in counts:
             sums[name] += count
         for name in amounts:
-            sums[name] += amount
+            sums[name] = measures.added(sums[name], amount)
 
     def judge(self, kind: int, tally: int, missing: int) -> None:
         """Whether such facts are settled, if `missing` tells that some amount has no rate."""
@@ -101,22 +102,23 @@ def lines(report: Report, priced: Pricing, found: Found) -> list[bytes] | None:
     """
     columns = list(dict.fromkeys(report.columns))
     place = columns.index(_OFFER) if _OFFER in columns else None
-    added = Added[tuple[_Id, ...]](report.query, priced)
-    names: dict[_Id, str] = {}
+    added = Added[_Ids](report.query, priced)
+    names: dict[_Ids, str] = {}
     for kind, *ids, told, count, amount, missing in found:
         tally = told
+        name = ""
         if place is not None:
             word = tables.Word.read(_text(told))
-            if word.name and names.setdefault(word.id, word.name) != word.name:
-                return None
             ids.insert(place, word.id)
-            tally = word.tally
+            tally, name = word.tally, word.name
         group = tuple(b"" if each == _EMPTY else each for each in ids)
+        if name and names.setdefault(group, name) != name:
+            return None
         added.add(group, kind, tally, count, amount)
         added.judge(kind, tally, missing)
     if not added.is_settled:
         return None
-    cells = [_cells(column, report, names) for column in columns]
+    cells = [_cells(column, at, report, names) for at, column in enumerate(columns)]
     shown = [
         (name, columns.index(of)) for name, of in zip(report.names, report.columns, strict=True)
     ]
@@ -126,7 +128,7 @@ def lines(report: Report, priced: Pricing, found: Found) -> list[bytes] | None:
                 "columns": [
                     {"column_type": name, "id": cell_id, "label": label}
                     for name, at in shown
-                    for cell_id, label in (cells[at](ids[at]),)
+                    for cell_id, label in (cells[at](ids),)
                 ],
                 "reporting": measures.reporting(sums),
             }
@@ -136,27 +138,27 @@ def lines(report: Report, priced: Pricing, found: Found) -> list[bytes] | None:
 
 
 def _cells(
-    column: Column, report: Report, names: Mapping[_Id, str]
-) -> Callable[[Any], tuple[str, str]]:
-    """How the ids of a column are shown: as id and label."""
+    column: Column, at: int, report: Report, names: Mapping[_Ids, str]
+) -> Callable[[_Ids], tuple[str, str]]:
+    """How a group shows the column that its id number `at` is of: as id and label."""
     if column is _OFFER:
-        return lambda number: _named(number, names)
+        return lambda ids: _named(ids[at], names.get(ids, ""))
     if column.time == "hour":
-        return lambda hour: (str(hour), f"{hour:02}:00")
+        return lambda ids: (str(ids[at]), f"{int(ids[at]):02}:00")
     if column.time:
         begins = calendar.starts(report.interval, column.time)
         labels = calendar.labels(begins, column.time, report.interval.zone)
-        shown = dict(zip(begins, labels, strict=True))
-        return lambda begin: (str(begin), shown[begin])
-    return lambda text: (_text(text or _EMPTY),) * 2
+        shown: dict[Any, str] = dict(zip(begins, labels, strict=True))
+        return lambda ids: (str(ids[at]), shown[ids[at]])
+    return lambda ids: (_text(ids[at] or _EMPTY),) * 2
 
 
-def _named(number: int, names: Mapping[_Id, str]) -> tuple[str, str]:
-    return (str(number), names.get(number, str(number))) if number else (EMPTY, EMPTY)
+def _named(number: Any, name: str) -> tuple[str, str]:
+    return (str(number), name or str(number)) if number else (EMPTY, EMPTY)
 
 
-def _text(stored: bytes) -> str:
-    return stored.decode(errors="replace")
+def _text(stored: Any) -> str:
+    return bytes(stored).decode(errors="replace")
 
 
 def _largest_first(row: tuple[tuple[Any, ...], Sums]) -> tuple[Any, ...]:

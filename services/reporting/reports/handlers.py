@@ -1,8 +1,9 @@
 """What each endpoint of reports does: read the request, ask the store, shape the answer."""
 
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
@@ -30,6 +31,8 @@ LINES_A_CHUNK: Final = 500
 HOURLY_SECONDS_MAX: Final = 2 * DAY + 3_600
 """Longest interval whose series is by the hour: two days, one of which may have an hour more."""
 
+_NOTHING_ASKED: Final[Mapping[str, str]] = MappingProxyType({})
+
 OwnCurrency = Callable[[Scope], Awaitable[str]]
 """The currency of the partner's network, for requests that name none."""
 
@@ -41,7 +44,7 @@ class File:
     Attributes:
         media_type: of its content.
         chunks: its bytes.
-        is_cut: whether rows beyond the first 10,000 were left out.
+        is_cut: whether rows beyond the first 10,000 were left out, or facts are gone for their age.
         through: log time (seconds, UTC) up to which it is complete.
     """
 
@@ -61,6 +64,8 @@ class Reports:
     clock: Clock
     has_header_if_empty: bool = True
     """Whether a CSV file without rows has its header line."""
+    kept_days: int = tables.RETENTION_DAYS
+    """For how long facts are kept; an answer that reaches back further may be incomplete."""
 
     async def table(self, scope: Scope, raw: bytes) -> Answer:
         """`POST /v1/affiliates/reporting/entity/table`.
@@ -83,27 +88,28 @@ class Reports:
             for begin in begins
         ]
         more = {"summary": msgspec.Raw(found.summary), "performance": series}
-        return Answer(_table_body(found.rows) | more, through)
+        return Answer(_table_body(self._judged(report, found.rows)) | more, through)
 
     async def export(self, scope: Scope, raw: bytes) -> File:
         """`POST /v1/affiliates/reporting/entity/table/export`; raises as `table`."""
-        body = read_body(raw)
-        report = domain.read_report(body)
-        file_format = domain.read_format(body)
-        through = self.through(scope, TABLES)
-        if file_format == "json":
-            return _stream(await self.store.table(scope, report), through)
-        rows = await self.store.csv(scope, report)
-        if not rows.lines and not self.has_header_if_empty:
-            return File(CSV, iter(()), is_cut=False, through=through)
-        chunks = _chunks(rows.lines, csv_header(report) + b"\r\n", b"\r\n", b"\r\n")
-        return File(CSV, chunks, rows.is_cut, through)
+        return await self._file(scope, raw, "csv")
 
     async def stream(self, scope: Scope, raw: bytes) -> File:
         """`POST /v1/affiliates/reporting/entity/stream`; raises as `table`."""
-        report = domain.read_report(read_body(raw))
+        return await self._file(scope, raw, "json")
+
+    async def _file(self, scope: Scope, raw: bytes, default: str) -> File:
+        body = read_body(raw)
+        report = domain.read_report(body)
+        file_format = domain.read_format(body, default)
         through = self.through(scope, TABLES)
-        return _stream(await self.store.table(scope, report), through)
+        if file_format == "json":
+            return _stream(self._judged(report, await self.store.table(scope, report)), through)
+        rows = self._judged(report, await self.store.csv(scope, report))
+        if not rows.lines and not self.has_header_if_empty:
+            return File(CSV, iter(()), rows.is_cut, through)
+        chunks = _chunks(rows.lines, csv_header(report) + b"\r\n", b"\r\n", b"\r\n")
+        return File(CSV, chunks, rows.is_cut, through)
 
     async def by_sub(self, scope: Scope, raw: bytes, number: str) -> Answer:
         """`POST /v1/affiliates/reporting/sub/{number}`; raises as `table`.
@@ -116,17 +122,19 @@ class Reports:
         own = await self._own_currency(scope, body)
         return await self._table(scope, domain.read_report_by(body, name, own))
 
-    async def by_offer(self, scope: Scope, raw: bytes) -> Answer:
+    async def by_offer(
+        self, scope: Scope, raw: bytes, parameters: Mapping[str, str] = _NOTHING_ASKED
+    ) -> Answer:
         """`POST /v1/affiliates/reporting/offer`: `columns` and `filters` are ignored.
 
-        In pages if the body asks for one; raises as `table`.
+        In pages if body or query string ask for one; raises as `table`.
         """
         body = read_body(raw)
         own = await self._own_currency(scope, body)
         report = domain.read_report_by(domain.without_filters(body), "offer", own)
-        page = read_page(body, {}) if domain.asks_for_page(body) else None
+        page = read_page(body, parameters) if domain.asks_for_page(body, parameters) else None
         through = self.through(scope, TABLES)
-        rows = await self.store.table(scope, report)
+        rows = self._judged(report, await self.store.table(scope, report))
         if page is None:
             return Answer(_table_body(rows), through)
         lines = rows.lines[page.offset : page.offset + page.size]
@@ -147,7 +155,8 @@ class Reports:
             for begin, name in zip(begins, names, strict=True)
         ]
         summary = measures.reporting(measures.total(found.values()))
-        return Answer({"table": rows, "summary": summary, "incomplete_results": False}, through)
+        is_cut = self._is_forgotten(report)
+        return Answer({"table": rows, "summary": summary, "incomplete_results": is_cut}, through)
 
     async def summary(self, scope: Scope, raw: bytes) -> Answer:
         """`POST /v1/affiliates/dashboard/summary`: the cards; raises as `table`."""
@@ -205,18 +214,31 @@ class Reports:
         own = await self._own_currency(scope, body)
         interval = Interval(periods.yesterday, periods.now, periods.zone)
         report = domain.read_offers(body, interval, own, offer_id)
-        found: dict[tuple[str, str], dict[int, Sums]] = defaultdict(dict)
+        found: dict[str, dict[int, Sums]] = defaultdict(dict)
+        names: dict[str, str] = {}
         for piece in await self.store.pieces(scope, report, periods.begins):
-            found[piece.cells[0]][piece.begin] = piece.sums
+            ((number, name),) = piece.cells
+            found[number][piece.begin] = piece.sums
+            if name != number:
+                names[number] = name  # pieces are in the order of time: the last is kept
         offers = [
-            dashboard.trending_offer(number, name, periods, pieces)
-            for (number, name), pieces in found.items()
+            dashboard.trending_offer(number, names.get(number, number), periods, pieces)
+            for number, pieces in found.items()
         ]
         return offers, replace(report, names=(), columns=())
 
     async def _table(self, scope: Scope, report: domain.Report) -> Answer:
         through = self.through(scope, TABLES)
-        return Answer(_table_body(await self.store.table(scope, report)), through)
+        rows = await self.store.table(scope, report)
+        return Answer(_table_body(self._judged(report, rows)), through)
+
+    def _judged(self, report: domain.Report, rows: Rows) -> Rows:
+        """The rows of a report, with whether they are all that was."""
+        return replace(rows, is_cut=rows.is_cut or self._is_forgotten(report))
+
+    def _is_forgotten(self, report: domain.Report) -> bool:
+        """Whether facts of its interval may have been removed for their age."""
+        return report.interval.since < self.clock.time() - self.kept_days * DAY
 
     async def _own_currency(self, scope: Scope, body: Body) -> str:
         return "" if body.get("currency_id") else await self.own_currency(scope)

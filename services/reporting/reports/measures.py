@@ -6,7 +6,7 @@ Percentages and `rpm` have at most three decimals, `rpc` two, as live rows do.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import ROUND_HALF_UP, Context, Decimal
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
@@ -94,6 +94,8 @@ def counted(statuses: frozenset[str]) -> tuple[Counted, Counted, Counted]:
     )
 
 
+_EXACT: Final = Context(prec=76)
+"""More digits than the engine's amounts have; the usual 28 would round large converted ones."""
 PLACES: Final = 16
 """Decimals of an amount, in the engine: six of the log, ten of a rate."""
 _AMOUNT: Final = f"Decimal(38, {PLACES})"
@@ -200,12 +202,19 @@ def reporting(sums: Sums) -> dict[str, int | msgspec.Raw]:
     }
 
 
+def added(one: Decimal | int, other: Decimal | int) -> Decimal:
+    """The sum of two amounts, exact as the engine's."""
+    return _EXACT.add(one, other)
+
+
 def total(rows: Iterable[Sums]) -> dict[str, Decimal | int]:
     """The sums of all rows together."""
     found: dict[str, Decimal | int] = dict(NOTHING)
     for row in rows:
-        for name in SUMS:
+        for name in COUNTS:
             found[name] += row[name]
+        for name in AMOUNTS:
+            found[name] = added(found[name], row[name])
     return found
 
 

@@ -10,7 +10,7 @@ from services.reporting.asking.interval import DAY, STAMP_MAX, Interval, read_in
 from services.reporting.asking.members import Body, flag, is_hex_id
 from services.reporting.asking.pages import read_page
 from services.reporting.asking.query import Query, read_query
-from services.reporting.paging import Page
+from services.reporting.paging import PAGE_SIZE_DEFAULT, Page
 from shared.errors import InvalidError
 
 PAST_DAYS_MAX: Final = 366
@@ -20,6 +20,7 @@ CLICK_DAYS_MAX: Final = 92
 STREAM_DAYS_MAX: Final = 14
 STREAM_ROWS_MAX: Final = 5_000
 HOLD_STATUSES: Final = ("on_hold", "approved", "rejected")
+ORDER_FIELD: Final = "conversion_unix_timestamp"
 FORMATS: Final = ("csv", "json")
 TRUNCATED: Final = "X-Truncated"
 """Header that says how many rows were left out, and where they can be had."""
@@ -51,11 +52,19 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class ConversionSearch:
-    """A page of raw conversions; `after` is the last row of the page before, by time and id."""
+    """A page of raw conversions, by time and id.
+
+    Attributes:
+        wanted: which conversions.
+        page: of them.
+        after: the last row of the page before, if it is known.
+        is_newest_first: whether times and ids descend.
+    """
 
     wanted: Wanted
     page: Page
     after: tuple[int, str] | None
+    is_newest_first: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,27 +128,48 @@ def read_held(body: Body, *, now: float) -> Wanted:
             f"on_hold_status_filter: use {', '.join(HOLD_STATUSES)}, or leave it empty for all"
         )
     asked = [each.values for each in wanted.query.filters if each.resource == "status"]
+    refused = [each.values for each in wanted.query.exclusions if each.resource == "status"]
     return replace(
         wanted,
         with_conversions=flag(body, "show_conversions", default=False),
         hold_statuses=tuple(
             status
             for status in HOLD_STATUSES
-            if status == (chosen or status) and all(status in values for values in asked)
+            if status == (chosen or status)
+            and all(status in values for values in asked)
+            and not any(status in values for values in refused)
         ),
     )
 
 
-def read_search(wanted: Wanted, body: Body, parameters: Mapping[str, str]) -> ConversionSearch:
-    """The page of `wanted` that body and query string ask for.
+def read_search(
+    wanted: Wanted,
+    body: Body,
+    parameters: Mapping[str, str],
+    size: int = PAGE_SIZE_DEFAULT,
+) -> ConversionSearch:
+    """The page of `wanted` that body and query string ask for, of `size` unless they say.
 
     Raises:
-        InvalidError: a page, a size or the cursor is wrong.
+        InvalidError: a page, a size, the order or the cursor is wrong.
     """
     cursor = parameters.get("cursor")
     return ConversionSearch(
-        wanted, read_page(body, parameters), read_cursor(cursor) if cursor else None
+        wanted,
+        read_page(body, parameters, size),
+        read_cursor(cursor) if cursor else None,
+        is_newest_first=_is_descending(parameters),
     )
+
+
+def _is_descending(parameters: Mapping[str, str]) -> bool:
+    field = parameters.get("order_field") or ORDER_FIELD
+    direction = (parameters.get("order_direction") or "asc").lower()
+    if field != ORDER_FIELD:
+        raise InvalidError(f"order_field: rows are ordered by {ORDER_FIELD}")
+    if direction not in ("asc", "desc"):
+        raise InvalidError("order_direction: use asc or desc")
+    return direction == "desc"
 
 
 def read_click_search(body: Body, *, now: float) -> ClickSearch:
@@ -152,13 +182,15 @@ def read_click_search(body: Body, *, now: float) -> ClickSearch:
 
 
 def read_clicks(body: Body, *, now: float) -> ClickSearch:
-    """The clicks that a body asks for, up to 14 days.
+    """The clicks that a body asks for, from dates or times up to 14 days apart.
+
+    The last of two dates is whole, so they may take in a day more, and that an hour more in autumn.
 
     Raises:
         InvalidError: as of `read_click_search`, or the interval is longer.
     """
     search = read_click_search(body, now=now)
-    if search.interval.until - search.interval.since > STREAM_DAYS_MAX * DAY + 3_600:
+    if search.interval.until - search.interval.since > (STREAM_DAYS_MAX + 1) * DAY + 3_600:
         raise InvalidError(
             f"from, to: at most {STREAM_DAYS_MAX} days apart; POST {EXPORTS} takes longer intervals"
         )

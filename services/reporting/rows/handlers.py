@@ -9,6 +9,7 @@ import msgspec
 from services.reporting.asking.answers import Answer, Through
 from services.reporting.asking.members import is_hex_id, read_body
 from services.reporting.facts import tables
+from services.reporting.paging import PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX
 from services.reporting.rows import bulk, domain
 from services.reporting.rows.domain import EXPORTS, STREAM_ROWS_MAX, TRUNCATED, Wanted
 from services.reporting.rows.store import RowStore
@@ -61,8 +62,11 @@ class Rows:
         return await self._page(scope, raw, parameters, domain.read_conversions)
 
     async def events(self, scope: Scope, raw: bytes, parameters: Mapping[str, str]) -> Answer:
-        """`POST /v1/affiliates/reporting/postconversions`; raises as `conversions`."""
-        return await self._page(scope, raw, parameters, domain.read_events)
+        """`POST /v1/affiliates/reporting/postconversions`; raises as `conversions`.
+
+        Its programs know of no pages, so one that asks for none gets the largest.
+        """
+        return await self._page(scope, raw, parameters, domain.read_events, PAGE_SIZE_MAX)
 
     async def held(self, scope: Scope, raw: bytes, parameters: Mapping[str, str]) -> Answer:
         """`POST /v1/affiliates/reporting/onhold`; raises as `conversions`."""
@@ -74,10 +78,11 @@ class Rows:
         raw: bytes,
         parameters: Mapping[str, str],
         read: Callable[..., Wanted],
+        size: int = PAGE_SIZE_DEFAULT,
     ) -> Answer:
         body = read_body(raw)
         wanted = read(body, now=self.clock.time())
-        search = domain.read_search(wanted, body, parameters)
+        search = domain.read_search(wanted, body, parameters, size)
         through = self.through(scope, (tables.CONVERSIONS,))
         page = await self.store.conversions(scope, search)
         paging: dict[str, Any] = dict(search.page.echo(page.total))

@@ -18,6 +18,7 @@ from services.reporting.rows.domain import (
     EXPORTS,
     FORMATS,
     HOLD_STATUSES,
+    ORDER_FIELD,
     STREAM_ROWS_MAX,
     TRUNCATED,
 )
@@ -46,6 +47,8 @@ _PARAMETERS: Final[Schema] = {
             ("page", {"type": "integer"}, "Wins over the body's."),
             ("page_size", {"type": "integer"}, "Wins over the body's."),
             ("cursor", TEXT, "`paging.next_cursor` of the page before: skips and repeats no row."),
+            ("order_field", {"enum": [ORDER_FIELD]}, "What rows are ordered by, then by id."),
+            ("order_direction", {"enum": ["asc", "desc"]}, "`asc` unless given."),
         )
     ]
 }

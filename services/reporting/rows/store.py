@@ -77,26 +77,28 @@ class RowStore:
         with self._seconds.labels("conversions_count").time():
             [(total,)] = await self._clickhouse.query(sql, bound.values)
         places = await self._page(scope, search, shape)
-        rows = await self._rows(scope, shape, wanted.interval, places, "")
+        order = "DESC" if search.is_newest_first else ""
+        rows = await self._rows(scope, shape, wanted.interval, places, order)
         return RowPage(total, rows, places)
 
     async def _page(self, scope: Scope, search: ConversionSearch, shape: Shape) -> list[Place]:
         interval, offset = search.wanted.interval, search.page.offset
+        order, beyond = ("DESC", "<") if search.is_newest_first else ("", ">")
         if search.after is not None:
-            interval = replace(interval, since=max(interval.since, search.after[0]))
+            interval = _beyond(interval, search.after[0], is_newest_first=search.is_newest_first)
             offset = 0
         bound = Bound(scope, interval)
         where = matching_conversions(search.wanted, bound)
         if search.after is not None:
             stamp, row_id = search.after
             where += (
-                f" AND ({shape.stamp}, {shape.key}) >"
+                f" AND ({shape.stamp}, {shape.key}) {beyond}"
                 f" ({bound.text(stamp, 'UInt32')}, {bound.text(row_id, 'String')})"
             )
         view = bound.view(shape.table, shape.stamp, shape.key, where)
         sql = (
             f"SELECT {shape.stamp}, toString({shape.key}) FROM {view}"
-            f" WHERE {where} ORDER BY {shape.stamp}, {shape.key}"
+            f" WHERE {where} ORDER BY {shape.stamp} {order}, {shape.key} {order}"
             f" LIMIT {bound.text(search.page.size, 'UInt64')} OFFSET {bound.text(offset, 'UInt64')}"
         )
         with self._seconds.labels("conversions_find").time():
@@ -216,6 +218,13 @@ class RowStore:
         with self._seconds.labels(read).time():
             sql = f"SELECT {selected(shape.json)} FROM {place}"
             return shown(await self._clickhouse.text(sql, values)).strip() or None
+
+
+def _beyond(interval: Interval, stamp: int, *, is_newest_first: bool) -> Interval:
+    """What of an interval can hold rows behind one of that time."""
+    if is_newest_first:
+        return replace(interval, until=min(interval.until, stamp))
+    return replace(interval, since=max(interval.since, stamp))
 
 
 def _windows(interval: Interval) -> Iterator[Interval]:

@@ -105,6 +105,26 @@ async def test_offers_trend_by_clicks_of_today(reports: Reports, clickhouse: Cli
             await reports.trending_offer(ME, body(), unknown)
 
 
+async def test_an_offer_that_was_renamed_trends_as_one(
+    reports: Reports, clickhouse: ClickHouse
+) -> None:
+    """By its last name, with all of its clicks."""
+    boots = related(offer={"network_offer_id": 7, "network_id": 1, "name": "Boots"})
+    log = [
+        click(1, unix_timestamp=at("2026-03-30 12:00:00")),
+        *(
+            click(i, unix_timestamp=at("2026-03-31 12:00:00"), relationship=boots)
+            for i in (2, 3, 4)
+        ),
+    ]
+    await store(clickhouse, log, 0)
+    (offer,) = exact(json_bytes((await reports.trending(ME, body())).body))["offers"]
+    assert (offer["name"], offer["trending_percentage"]) == ("Boots", 200)
+    one = exact(json_bytes((await reports.trending_offer(ME, body(), "7")).body))
+    assert (one["name"], one["reporting"]["total_click"]) == ("Boots", 3)
+    assert one["yesterday"]["total_click"] == 1
+
+
 async def test_a_dashboard_needs_a_time_zone(reports: Reports) -> None:
     """Days cannot be cut without one."""
     for ask in (reports.summary, reports.performance, reports.trending):

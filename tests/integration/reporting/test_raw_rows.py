@@ -87,6 +87,54 @@ async def test_pages_hold_every_row_once_and_echo_what_was_used(
     assert (await search(rows, {"page_size": "-1"}))["paging"]["page_size"] == 2_000
 
 
+async def test_a_transaction_is_found_however_its_id_is_written(
+    rows: Rows, clickhouse: ClickHouse
+) -> None:
+    """What is no id names nothing, beside those that are."""
+    await store(clickhouse, [conversion(i) for i in (0xAB, 0xCD)], 0)
+
+    async def numbers(name: str, *values: str) -> list[int]:
+        pairs = [{"resource_type": "transaction_id", "filter_id_value": each} for each in values]
+        found = (await search(rows, query={name: pairs}))["conversions"]
+        return [int(row["transaction_id"], 16) for row in found]
+
+    odd = ("56d75d3a-4d6e-433f-b215-698c056d0d58", "x" * 99, "", "ab")
+    assert await numbers("filters", f"{0xAB:032X}", *odd) == [0xAB]
+    assert await numbers("exclusions", f"{0xAB:032x}", *odd) == [0xCD]
+    assert await numbers("filters", *odd) == []
+
+
+async def test_the_newest_conversions_come_first_on_request(
+    rows: Rows, clickhouse: ClickHouse
+) -> None:
+    """By number and by cursor alike, each row once."""
+    same = [conversion(i, conversion_unix_timestamp=1_774_000_100) for i in range(20, 25)]
+    await store(clickhouse, [*(conversion(i) for i in range(20)), *same], 0)
+    whole = (await search(rows, {"page_size": "100"}))["conversions"]
+    newest = {"order_direction": "desc", "page_size": "6"}
+    for how in ("page", "cursor"):
+        found: list[Any] = []
+        asked = dict(newest)
+        for number in range(1, 6):
+            page = await search(rows, asked)
+            found += page["conversions"]
+            asked[how] = str(number + 1) if how == "page" else page["paging"].get("next_cursor", "")
+        assert found == whole[::-1], how
+
+
+async def test_events_are_on_one_page_unless_another_is_asked_for(
+    rows: Rows, clickhouse: ClickHouse
+) -> None:
+    """Programs written for that endpoint know of none."""
+    log = [conversion(i, is_event=True, event="Purchase") for i in range(60)]
+    await store(clickhouse, log, 0)
+    asked = msgspec.json.encode(WIDE)
+    whole = (await rows.events(Scope(*ME), asked, {})).body
+    assert (len(whole["conversions"]), whole["paging"]["page_size"]) == (60, 2_000)
+    page = (await rows.events(Scope(*ME), asked, {"page_size": "7"})).body
+    assert len(page["conversions"]) == 7
+
+
 async def test_a_cursor_skips_and_repeats_no_row_while_others_change(
     rows: Rows, clickhouse: ClickHouse
 ) -> None:

@@ -77,6 +77,26 @@ async def test_a_streamed_report_is_the_table_and_says_when_it_is_cut(
     assert (await reports.export(ME, asked)).is_cut is True
 
 
+async def test_a_streamed_report_is_csv_on_request(
+    reports: Reports, clickhouse: ClickHouse
+) -> None:
+    """The same as the export."""
+    await store(clickhouse, [click(i, sub1=f"{NASTY}{i}") for i in range(3)], 0)
+    asked = body(columns=columns("sub1", "offer"), format="csv")
+    assert content(await reports.stream(ME, asked)) == content(await reports.export(ME, asked))
+
+
+async def test_an_answer_that_reaches_behind_what_is_kept_is_incomplete(reports: Reports) -> None:
+    """Facts of then may have been there once."""
+    asked = body(columns=columns("sub1"))
+    young = dataclasses.replace(reports, kept_days=30)
+    for kept, is_cut in ((reports, False), (young, True)):
+        file = await kept.export(ME, asked)
+        assert file.is_cut is is_cut
+        for answer in (kept.table, kept.entity, kept.daily, kept.by_offer):
+            assert (await answer(ME, asked)).body["incomplete_results"] is is_cut
+
+
 async def test_daily_has_every_day(reports: Reports, clickhouse: ClickHouse) -> None:
     """Also those on which nothing was; the currency may be left out."""
     await store(clickhouse, [click(1), conversion(1)], 0)
@@ -109,6 +129,9 @@ async def test_by_offer_ignores_columns_and_filters_and_honours_pages(
     page = exact(json_bytes((await reports.by_offer(ME, asked)).body))
     assert page["table"] == whole["table"][2:4]
     assert page["paging"] == {"page": 2, "page_size": 2, "total_count": 5}
+    asked = {"page": "2", "page_size": "2"}
+    same = exact(json_bytes((await reports.by_offer(ME, body(**odd, page=1), asked)).body))
+    assert same == page
 
 
 async def test_by_sub_is_the_table_of_that_sub(reports: Reports, clickhouse: ClickHouse) -> None:

@@ -206,6 +206,29 @@ async def test_few_rows_are_made_here_as_the_engine_makes_them(
     assert ours.body["table"] == engines.body["table"] != []
 
 
+async def test_an_offer_has_the_name_that_its_row_knows(
+    reports: Reports, clickhouse: ClickHouse
+) -> None:
+    """Written by us or by the engine: where no fact of a row names it, it shows its id."""
+
+    def of(country: str, name: str) -> dict[str, Any]:
+        offer = {"network_offer_id": 7, "network_id": 1, "name": name}
+        return parts.related(offer=offer, geolocation={"country_name": country})
+
+    log = [
+        parts.click(1, relationship=of("Peru", "Shoes")),
+        parts.click(2, relationship=of("Peru", "")),
+        parts.click(3, relationship=of("Chad", "")),
+        parts.click(4, relationship=of("Fiji", "Boots")),
+    ]
+    await parts.store(clickhouse, log, 0)
+    raw = msgspec.json.encode(parts.WIDE | {"columns": parts.columns("offer", "country")})
+    ours = (await reports.table(Scope(*ME), raw)).body["table"]
+    assert ours == (await reports.entity(Scope(*ME), raw)).body["table"]
+    shown = [[cell["label"] for cell in row["columns"]] for row in parts.exact(json_bytes(ours))]
+    assert shown == [["Shoes", "Peru"], ["7", "Chad"], ["Boots", "Fiji"]]
+
+
 @pytest.mark.parametrize(
     ("unit", "label"), [("week", "2026-03-16"), ("month", "2026-03"), ("year", "2026")]
 )

@@ -36,6 +36,8 @@ def test_a_click_survives_the_way_through_the_log():
         (b'"is_unique":1', b'"is_unique":2', "$.is_unique"),
         (b'"unix_timestamp":1767225600', b'"unix_timestamp":-1', "$.unix_timestamp"),
         (b'"currency_id":"USD"', b'"currency_id":"usd"', "$.currency_id"),
+        (b'"currency_id":"USD"', b'"currency_id":"USD\\n"', "$.currency_id"),
+        (b'0f0f"', b'0f0f\\n"', "$.transaction_id"),
         (b'"sub1":""', b'"sub1":null', "$.sub1"),
         (b'"sub1":""', b'"payout":1', "payout"),
         (b'"revenue":0.0', b'"revenue":0.1234567', "six decimals"),

@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import pytest
 
-from services.reporting.reports.measures import SUMS, reporting
+from services.reporting.reports.measures import SUMS, reporting, total
 from shared.http import json_bytes
 
 
@@ -35,3 +35,10 @@ def test_clicks_are_the_unique_and_the_repeated_ones() -> None:
     """Refused clicks count for themselves only."""
     row = reporting(sums(unique_click=3, duplicate_click=2, invalid_click=9))
     assert (row["total_click"], row["invalid_click"]) == (5, 9)
+
+
+def test_large_converted_amounts_add_up_exactly() -> None:
+    """Sixteen decimals of a sum of trillions are more than the 28 digits that Python has."""
+    one = Decimal("10000000000000.0000000000000001")
+    (found,) = {total([sums(revenue=one)] * 3)["revenue"]}
+    assert found == Decimal("30000000000000.0000000000000003")

@@ -98,6 +98,6 @@ def test_reports_of_one_column_need_no_currency_nor_columns() -> None:
 
 def test_an_export_is_csv_unless_it_says_json() -> None:
     """In any case; other formats are refused."""
-    assert [read_format({}), read_format({"format": "JSON"})] == ["csv", "json"]
+    assert [read_format({}, "csv"), read_format({"format": "JSON"}, "csv")] == ["csv", "json"]
     with pytest.raises(InvalidError, match="'xlsx' is none of csv, json"):
-        read_format({"format": "xlsx"})
+        read_format({"format": "xlsx"}, "csv")

@@ -68,6 +68,10 @@ def test_flags_that_exclude_each_other_are_refused() -> None:
             {"query": {"filters": [{"resource_type": "status", "filter_id_value": "approved"}]}},
             ("approved",),
         ),
+        (
+            {"query": {"exclusions": [{"resource_type": "status", "filter_id_value": "rejected"}]}},
+            ("on_hold", "approved"),
+        ),
     ],
 )
 def test_held_conversions_are_chosen_by_how_their_hold_stands(
@@ -82,8 +86,32 @@ def test_held_conversions_are_chosen_by_how_their_hold_stands(
 
 
 def test_clicks_take_fourteen_days_and_point_to_exports_beyond() -> None:
-    """Whole days of a zone whose clocks are put back are 14 days as well."""
-    body = {"from": "2025-10-20", "to": "2025-11-02", "timezone_id": 56}
+    """From a date to one 14 days later, both whole, also where clocks are put back."""
+    body = {"from": "2025-10-20", "to": "2025-11-03", "timezone_id": 56}
     assert domain.read_clicks(body, now=NOW).visible_since < NOW - 91 * 86_400
     with pytest.raises(InvalidError, match="14 days apart; POST /v1/affiliates/reporting/exports"):
-        domain.read_clicks(body | {"to": "2025-11-03"}, now=NOW)
+        domain.read_clicks(body | {"to": "2025-11-04"}, now=NOW)
+
+
+def test_an_order_is_honoured_or_refused_by_name() -> None:
+    """Rows have one order, in two directions."""
+    wanted = domain.read_conversions(BODY, now=NOW)
+
+    def is_newest_first(**parameters: str) -> bool:
+        return domain.read_search(wanted, BODY, parameters).is_newest_first
+
+    assert not is_newest_first()
+    assert not is_newest_first(order_direction="asc")
+    assert is_newest_first(order_direction="DESC")
+    assert is_newest_first(order_field="conversion_unix_timestamp", order_direction="desc")
+    with pytest.raises(InvalidError, match="order_field: rows are ordered by conversion_unix"):
+        is_newest_first(order_field="revenue")
+    with pytest.raises(InvalidError, match="order_direction: use asc or desc"):
+        is_newest_first(order_direction="down")
+
+
+def test_a_page_is_of_the_size_that_its_endpoint_has() -> None:
+    """Unless the request says another."""
+    wanted = domain.read_conversions(BODY, now=NOW)
+    for sent, size in (({}, 2_000), ({"page_size": "0"}, 2_000), ({"page_size": "7"}, 7)):
+        assert domain.read_search(wanted, BODY, sent, 2_000).page.size == size
