@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import msgspec
+import pytest
 
 from services.reporting.config import ReportingSettings
 from services.reporting.facts.generations import Generations
@@ -144,6 +145,33 @@ async def test_facts_are_made_anew_beside_live_reads(
         found = (await client.get(OPERATIONS)).json()
         assert found["database"] == f"{settings.clickhouse_database}_g2"
         assert await _sums(client) == (CLICKS + 1, 1, 4.25)
+
+
+async def test_facts_that_come_in_while_they_are_made_anew_are_in_both(
+    kafka_bootstrap: str, settings: ReportingSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log is read in passes while it grows; the next generation equals it all the same."""
+    monkeypatch.setattr("services.reporting.facts.rebuild.NEAR_RECORDS", 20)
+    await topics.apply(kafka_bootstrap)
+    await projection_parts.settled(kafka_bootstrap, *topics.TOPICS)
+    each, parts = 200, count(12, 60)
+    numbers = iter(range(0, each * (parts + 1), each))
+
+    async def more() -> None:
+        first = next(numbers)
+        values = [_click(number) for number in range(first, first + each)]
+        await produce(kafka_bootstrap, _of_partner(values), partner=77)
+
+    async with running(settings) as client:
+        await more()
+        await _until_sums(client, (each, 0, 0))
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(_operated(client, "rebuild"))
+            for _ in range(parts):
+                await more()
+        await _until_sums(client, (each * (parts + 1), 0, 0))
+        assert (await _operated(client, "recount"))["result"]["equal"] is True
+        assert (await client.get(OPERATIONS)).json()["database"].endswith("_g2")
 
 
 def _of_partner(values: list[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
