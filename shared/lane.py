@@ -317,6 +317,8 @@ class Lane(Generic[E]):
             return
         point("projection.after_write")
         self.next_offset = next_offset
+        if items:  # a commit between two halves of a batch goes by it
+            self.appended_ms = items[-1].record.timestamp
         self.beats += 1
         self._work.metrics.records.labels(*self._labels).inc(len(items))
 

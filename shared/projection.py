@@ -119,7 +119,7 @@ class Projection(Generic[E]):
         self._ids: dict[str, bytes] = {}
         self._member: _Member[E] | None = None
         self._own_through_ms: dict[TopicPartition, int] = {}
-        """What lanes told last: between two assignments it holds still."""
+        """What own lanes have told: what is stored stays so, whoever has the partition next."""
         self._is_running = False
         self._stopping = asyncio.Event()
         self._stopped = asyncio.Event()
@@ -207,19 +207,19 @@ class Projection(Generic[E]):
         """Log time (seconds, UTC) up to which everything is stored; 0 while it is not known.
 
         Never ahead of the truth as long as the clocks of broker and service agree. For a partition
-        of another member it is as old as the last reading of the lag, and does not know of what that
-        one replays.
+        of another member it is as old as the last reading of the lag, which knows nothing of what
+        that one replays.
         """
         where = TopicPartition(topic, partition)
         member = self._member
         lane = member.lanes.get(where) if member is not None else None
-        if lane is not None:
-            self._own_through_ms[where] = lane.freshness.through_ms
-        if lane is not None or member is None or not member.is_assigned:
-            # what the group has committed is not asked: it may have to be replayed
-            return self._own_through_ms.get(where, 0) / 1000
         seen = self._monitor.latest.get(where)
-        return seen.through_ms / 1000 if seen is not None else 0
+        if lane is None and member is not None and member.is_assigned:
+            return seen.through_ms / 1000 if seen is not None else 0
+        own = self._own_through_ms.get(where, 0)
+        if lane is not None:
+            own = self._own_through_ms[where] = max(own, _through_ms(lane, seen))
+        return own / 1000
 
     def stored(self, topic: str, partition: int) -> Stored:
         """How far a partition is in the store, for queries to find.
@@ -236,7 +236,7 @@ class Projection(Generic[E]):
         if member is not None and member.is_assigned:
             lane = member.lanes.get(where)
             found = (
-                Stored(lane.next_offset, lane.freshness.through_ms)
+                Stored(lane.next_offset, _through_ms(lane, self._monitor.latest.get(where)))
                 if lane is not None
                 else self._monitor.stored(where)
             )
@@ -298,6 +298,16 @@ class Projection(Generic[E]):
             for partition, entry in found.items()
             if entry.offset >= 0 and partition.topic in self._work.topics
         }
+
+
+def _through_ms(lane: Lane[Any], seen: Lag | None) -> int:
+    """Log time up to which a lane has stored everything.
+
+    The last reading of the lag knows of offsets without a record, as transactions leave them. What
+    it reckons as stored is what the group has committed, which a lane may have to replay first.
+    """
+    is_reached = seen is not None and lane.next_offset >= seen.stored
+    return max(lane.freshness.through_ms, seen.through_ms if seen and is_reached else 0)
 
 
 class _Member(ConsumerRebalanceListener, Generic[E]):
@@ -514,7 +524,7 @@ class _Member(ConsumerRebalanceListener, Generic[E]):
         since = {
             partition: max(0, int(entry.metadata) - int(1000 * starts[partition].rewind_seconds))
             for partition, entry in known.items()
-            if entry.metadata.isdecimal()
+            if entry.metadata.isdecimal() and int(entry.metadata)  # 0: not known
         }
         with translated("looking for offsets by time"):
             earlier = await self._consumer.offsets_for_times(since) if since else {}

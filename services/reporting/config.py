@@ -74,4 +74,5 @@ class ReportingSettings(IdentitySettings, ServiceSettings):
     """Likewise impressions."""
 
     conversions_days: int = Field(400, ge=1)
-    """Likewise conversions, and the feed of their changes."""
+    """Likewise conversions, and the feed of their changes. After raising it, rebuild before
+    partners poll again: the feed cannot tell that older changes are gone."""

@@ -1,6 +1,7 @@
 """Protects the projection pattern against a real Kafka and Postgres: each record, exactly once."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -300,14 +301,19 @@ async def test_transaction_markers_are_no_lag(
         producer.transaction(),
     ):
         await producer.send(topic.name, key=key(1, 1), value=click(1, 1, 1))
-    projection = parts.projection(
-        kafka_bootstrap, unique("group"), [topic], parts.postgres_sink(pool)
-    )
+    group = unique("group")
+    projection = parts.projection(kafka_bootstrap, group, [topic], parts.postgres_sink(pool))
     where = parts.at(topic.name, 0)
     async with parts.running(projection):
         await until_applied(pool, 1)
         await until(lambda: where in projection._monitor.latest)
         await until(lambda: projection._monitor.latest[where].records == 0)
+        read_at = time.time()
+        await until(lambda: projection.through(topic.name, 0) >= read_at)
+    again = parts.projection(kafka_bootstrap, group, [topic], parts.postgres_sink(pool))
+    async with parts.running(again):
+        await until(lambda: again.through(topic.name, 0) >= read_at)
+        assert again.stored(topic.name, 0).offset == 1
 
 
 async def test_through_is_never_ahead_and_catches_up(

@@ -21,7 +21,8 @@ WORDS: Final = ("name", "offer_status", "visibility", "currency_id")
 CONDITIONS_MAX: Final = 20
 TEXT_MAX: Final = 600
 _NUMBER_MAX: Final = 2**63 - 1
-_FILTER: Final = re.compile(r"\s*(\w+)\s*([=<>])\s*(.*?)\s*", re.DOTALL)
+_FILTER: Final = re.compile(r"(\w+)\s*([=<>])(.*)", re.DOTALL)
+"""Over a text without spaces around it; takes time by its length, whatever it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +79,10 @@ def related(parameters: Sequence[tuple[str, str]], known: Collection[str]) -> fr
 
 
 def _condition(text: str) -> Condition:
-    found = _FILTER.fullmatch(text)
+    found = _FILTER.fullmatch(text.strip())
     if found is None:
         raise InvalidError(f"filter: {text[:TEXT_MAX]!r} is not <field><operator><value>")
-    field, operator, value = found.groups()
+    field, operator, value = (part.strip() for part in found.groups())
     if field in NUMBERS:
         return Condition(field, operator, _number(field, value))
     if field not in WORDS:

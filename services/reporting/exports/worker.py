@@ -91,7 +91,7 @@ class Worker:
             return
 
     async def work_once(self) -> bool:
-        """Make the oldest job that waits; whether there was one.
+        """Make the oldest job that waits; False if there is none to go on with at once.
 
         Raises:
             UnavailableError: a store is away; the job is gone on with later.
@@ -103,9 +103,9 @@ class Worker:
                 await self._finish(job, await self._made(job))
             except LostOwnershipError:
                 await self.folder.drop(job)
-            except TooCostlyError as error:
-                if job.failures >= FAILURES_MAX:
-                    await self._give_up(job, error.message)
+            except TooCostlyError as error:  # a busy store finds more too costly: try later
+                log.warning("export_waits", extra={"reason": error.message})
+                return False
             except UnavailableError:
                 await self._excuse(job)
                 raise
@@ -128,16 +128,23 @@ class Worker:
         others = await self.store.used_by_others(job)
         began = self.clock.monotonic()
         pieces = self.bulk.pieces(job.scope, selection, day=job.day, after=job.after_id)
-        async for piece in pieces:
-            job = await self._with(job, piece)
-            self._check_room(job, others)
-            await self.store.progress(job)
-            point("exports.after_piece")
-            if self._is_stopping:
-                return None
-            took = self.clock.monotonic() - began
-            await self.clock.sleep(min(took, REST_SECONDS_MAX))
-            began = self.clock.monotonic()
+        is_getting_on = False
+        try:
+            async for piece in pieces:
+                job = await self._with(job, piece)
+                self._check_room(job, others)
+                await self.store.progress(job)
+                is_getting_on = True
+                point("exports.after_piece")
+                if self._is_stopping:
+                    return None
+                took = self.clock.monotonic() - began
+                await self.clock.sleep(min(took, REST_SECONDS_MAX))
+                began = self.clock.monotonic()
+        except TooCostlyError as error:
+            if job.failures >= FAILURES_MAX and not is_getting_on:
+                raise InvalidError(error.message) from error
+            raise
         return job
 
     async def _with(self, job: Job, piece: Piece) -> Job:

@@ -64,7 +64,7 @@ class ConversionSearch:
     wanted: Wanted
     page: Page
     after: tuple[int, str] | None
-    is_newest_first: bool = False
+    is_newest_first: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,20 +153,25 @@ def read_search(
     Raises:
         InvalidError: a page, a size, the order or the cursor is wrong.
     """
+    page = read_page(body, parameters, size)
+    is_newest_first = _is_descending(parameters)
     cursor = parameters.get("cursor")
-    return ConversionSearch(
-        wanted,
-        read_page(body, parameters, size),
-        read_cursor(cursor) if cursor else None,
-        is_newest_first=_is_descending(parameters),
-    )
+    if not cursor:
+        return ConversionSearch(wanted, page, None, is_newest_first or False)
+    after, goes_down = read_cursor(cursor)
+    if is_newest_first not in (None, goes_down):
+        raise InvalidError("order_direction: the cursor goes the other way; leave it out")
+    return ConversionSearch(wanted, page, after, goes_down)
 
 
-def _is_descending(parameters: Mapping[str, str]) -> bool:
+def _is_descending(parameters: Mapping[str, str]) -> bool | None:
+    """Whether newest first is asked for; None if nothing is."""
     field = parameters.get("order_field") or ORDER_FIELD
-    direction = (parameters.get("order_direction") or "asc").lower()
+    direction = (parameters.get("order_direction") or "").lower()
     if field != ORDER_FIELD:
         raise InvalidError(f"order_field: rows are ordered by {ORDER_FIELD}")
+    if not direction:
+        return None
     if direction not in ("asc", "desc"):
         raise InvalidError("order_direction: use asc or desc")
     return direction == "desc"
@@ -217,23 +222,27 @@ def read_format(body: Body) -> str:
 # --- cursors --------------------------------------------------------------------------------------
 
 
-def write_cursor(stamp: int, row_id: str) -> str:
-    """A cursor behind the row with this time and id."""
-    return base64.urlsafe_b64encode(f"1.{stamp}.{row_id}".encode()).rstrip(b"=").decode()
+_UP, _DOWN = "1", "1d"
 
 
-def read_cursor(text: str) -> tuple[int, str]:
-    """Time and id of the row that a cursor stands behind.
+def write_cursor(stamp: int, row_id: str, *, goes_down: bool = False) -> str:
+    """A cursor behind the row with this time and id, towards newer rows unless it `goes_down`."""
+    text = f"{_DOWN if goes_down else _UP}.{stamp}.{row_id}"
+    return base64.urlsafe_b64encode(text.encode()).rstrip(b"=").decode()
+
+
+def read_cursor(text: str) -> tuple[tuple[int, str], bool]:
+    """Time and id of the row that a cursor stands behind, and whether it goes down from there.
 
     Raises:
         InvalidError: it is not one of ours.
     """
     try:
         padded = text.encode() + b"=" * (-len(text) % 4)
-        version, stamp, row_id = base64.urlsafe_b64decode(padded).decode().split(".")
+        kind, stamp, row_id = base64.urlsafe_b64decode(padded).decode().split(".")
         number = int(stamp)
     except (ValueError, binascii.Error) as error:
         raise InvalidError("cursor: not one that this endpoint gave out") from error
-    if version != "1" or not 0 <= number <= STAMP_MAX or not is_hex_id(row_id):
+    if kind not in (_UP, _DOWN) or not 0 <= number <= STAMP_MAX or not is_hex_id(row_id):
         raise InvalidError("cursor: not one that this endpoint gave out")
-    return number, row_id
+    return (number, row_id), kind == _DOWN

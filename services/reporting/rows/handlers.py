@@ -87,7 +87,9 @@ class Rows:
         page = await self.store.conversions(scope, search)
         paging: dict[str, Any] = dict(search.page.echo(page.total))
         if len(page.places) == search.page.size:
-            paging["next_cursor"] = domain.write_cursor(*page.places[-1])
+            paging["next_cursor"] = domain.write_cursor(
+                *page.places[-1], goes_down=search.is_newest_first
+            )
         rows = [msgspec.Raw(row) for row in page.rows]
         return Answer({"conversions": rows, "paging": paging}, through)
 

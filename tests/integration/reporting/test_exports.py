@@ -266,9 +266,16 @@ async def test_a_job_that_costs_too_much_holds_up_no_other(made: Made) -> None:
     made.clock.advance(1)
     other = await made.create(CONVERSIONS)
     reason = TooCostlyError("The answer takes more memory than one request may")
-    for _ in range(domain.FAILURES_MAX):
-        worker = replace(made.worker, bulk=_DyingBulk(made.worker.bulk, 0, reason))
-        assert await worker.work_once()
+    getting_on = replace(made.worker, bulk=_DyingBulk(made.worker.bulk, 1, reason))
+    for _ in range(domain.FAILURES_MAX - 1):
+        stuck = replace(made.worker, bulk=_DyingBulk(made.worker.bulk, 0, reason))
+        assert not await stuck.work_once(), "it is not gone on with at once"
+    assert not await getting_on.work_once()
+    for _ in range(domain.FAILURES_MAX - 1):
+        stuck = replace(made.worker, bulk=_DyingBulk(made.worker.bulk, 0, reason))
+        assert not await stuck.work_once()
+    assert (await made.exports.get(ME, costly))["state"] == "running"
+    assert await stuck.work_once()
     job = await made.exports.get(ME, costly)
     assert (job["state"], job["reason"]) == ("failed", reason.message)
     assert await made.worker.work_once()

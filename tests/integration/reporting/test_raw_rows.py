@@ -118,7 +118,10 @@ async def test_the_newest_conversions_come_first_on_request(
         for number in range(1, 6):
             page = await search(rows, asked)
             found += page["conversions"]
-            asked[how] = str(number + 1) if how == "page" else page["paging"].get("next_cursor", "")
+            if how == "page":
+                asked[how] = str(number + 1)
+            else:  # which way it goes is the cursor's to know
+                asked = {"page_size": "6", "cursor": page["paging"].get("next_cursor", "")}
         assert found == whole[::-1], how
 
 

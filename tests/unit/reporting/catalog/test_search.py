@@ -42,6 +42,7 @@ REFUSED = [
     ([("filter", "time_saved>=1")], "filter time_saved: must be a whole number"),
     ([("filter", "time_saved>yesterday")], "filter time_saved: must be a whole number"),
     ([("filter", "name=a\0")], "none of them NUL"),
+    ([("filter", "name=x" + " " * 8_000 + "y")], "at most 600 characters"),
     ([("search", "\0")], "none of them NUL"),
     ([("search", "x" * 601)], "at most 600 characters"),
     ([("filter", "name=a")] * 21, "at most 20"),

@@ -15,7 +15,7 @@ NOW = datetime(2026, 4, 1, tzinfo=UTC).timestamp()
 def test_a_cursor_reads_as_it_was_written_and_a_damaged_one_is_refused() -> None:
     """Also one that decodes to something else."""
     cursor = domain.write_cursor(1_774_000_000, "a" * 32)
-    assert domain.read_cursor(cursor) == (1_774_000_000, "a" * 32)
+    assert domain.read_cursor(cursor) == ((1_774_000_000, "a" * 32), False)
     for damaged in ("", "x", cursor[:-4], cursor.swapcase(), "Mi4xLmE", "ÿ"):
         with pytest.raises(InvalidError, match="cursor"):
             domain.read_cursor(damaged)
@@ -104,6 +104,12 @@ def test_an_order_is_honoured_or_refused_by_name() -> None:
     assert not is_newest_first(order_direction="asc")
     assert is_newest_first(order_direction="DESC")
     assert is_newest_first(order_field="conversion_unix_timestamp", order_direction="desc")
+    down = domain.write_cursor(1_774_000_000, "a" * 32, goes_down=True)
+    assert is_newest_first(cursor=down)
+    assert is_newest_first(cursor=down, order_direction="desc")
+    for cursor, other in ((down, "asc"), (domain.write_cursor(1, "a" * 32), "desc")):
+        with pytest.raises(InvalidError, match="the cursor goes the other way"):
+            is_newest_first(cursor=cursor, order_direction=other)
     with pytest.raises(InvalidError, match="order_field: rows are ordered by conversion_unix"):
         is_newest_first(order_field="revenue")
     with pytest.raises(InvalidError, match="order_direction: use asc or desc"):
