@@ -306,8 +306,10 @@ def _through_ms(lane: Lane[Any], seen: Lag | None) -> int:
     The last reading of the lag knows of offsets without a record, as transactions leave them. What
     it reckons as stored is what the group has committed, which a lane may have to replay first.
     """
-    is_reached = seen is not None and lane.next_offset >= seen.stored
-    return max(lane.freshness.through_ms, seen.through_ms if seen and is_reached else 0)
+    through_ms = lane.freshness.through_ms
+    if seen is not None and lane.next_offset >= seen.stored:
+        return max(through_ms, seen.through_ms)
+    return through_ms
 
 
 class _Member(ConsumerRebalanceListener, Generic[E]):

@@ -229,13 +229,7 @@ class Grouping:
         missing = "0" if self.pricing.is_by_tally else f"countIf({self.pricing.is_missing})"
         chosen = [str(kind), *ids, told, "count()", f"sum({self.pricing.amount})", missing]
         by = ", ".join([*(each.rpartition(" ")[2] for each in ids), told])
-        source = self.bound.view(table, *chosen, *conditions).plainly(conditions)
-        selected = (
-            f"SELECT {', '.join(chosen)} FROM {source}"
-            if source
-            else self._selected(table, chosen, conditions)
-        )
-        return f"{selected} GROUP BY {by}"
+        return f"{self._selected(table, chosen, conditions, is_grouped=True)} GROUP BY {by}"
 
     def _counts(self, counted: Counted) -> dict[str, str]:
         return {name: self._of(which, "count") for name, which in counted.counts.items()}
@@ -274,10 +268,19 @@ class Grouping:
     def _is_missing(self, tally: str) -> str:
         return self.pricing.is_missing.replace(TALLY_OF_FACT, tally)
 
-    def _selected(self, table: str, chosen: Sequence[str], conditions: Sequence[str]) -> str:
+    def _selected(
+        self,
+        table: str,
+        chosen: Sequence[str],
+        conditions: Sequence[str],
+        *,
+        is_grouped: bool = False,
+    ) -> str:
+        """A SELECT of facts; nothing but a GROUP BY may follow one that `is_grouped`."""
+        view = self.bound.view(table, *chosen, *conditions)
+        source = view.plainly(conditions) if is_grouped else None
         where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
-        view = self.bound.view(table, *chosen, where)
-        return f"SELECT {', '.join(chosen)} FROM {view}{where}"
+        return f"SELECT {', '.join(chosen)} FROM {source or f'{view}{where}'}"
 
     def shown(self) -> list[tuple[str, str]]:
         """Expressions over the groups for the id and the label of each key."""
